@@ -1,0 +1,13 @@
+//! What travels on each topic: schemas, Confluent framing, and codecs between bytes and columns.
+
+pub mod batch;
+pub mod dead_letter;
+pub mod framing;
+pub mod outgoing;
+pub mod source;
+pub mod topics;
+
+pub use batch::{Batch, Record};
+pub use dead_letter::{Reason, Rejection};
+pub use outgoing::{Destination, Outgoing, TopicHandle};
+pub use source::Source;
