@@ -1,0 +1,38 @@
+# Telltale's commands; `make help` lists them.
+
+.DEFAULT_GOAL := help
+.PHONY: help demo engines test check bench fmt tools
+
+CARGO ?= cargo
+
+help: ## List these commands
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: tools ## Run the whole pipeline on this machine (ARGS="--cars 2000 --rate 5 --for 60s")
+	@$(CARGO) run --release --quiet --bin telltale -- demo $(ARGS)
+
+engines: tools ## Run only the embedded MQTT broker, Kafka log and schema registry (ARGS="--data DIR")
+	@$(CARGO) run --release --quiet --bin telltale -- engines $(ARGS)
+
+test: tools ## Run all tests against the embedded engines
+	$(CARGO) test --release --workspace $(ARGS)
+
+check: tools ## Check format, lints, licences, documentation, architecture
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --release --workspace --all-targets -- --deny warnings
+	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --release --workspace --no-deps --document-private-items
+	@if $(CARGO) deny --version >/dev/null 2>&1; then \
+		$(CARGO) deny check bans licenses sources; \
+	else \
+		echo "cargo-deny is not installed, so licences and banned crates were not checked: cargo install --locked cargo-deny"; \
+	fi
+	$(CARGO) test --release --package telltale-testkit --test architecture
+
+bench: tools ## Measure the hot paths against the naive ways
+	$(CARGO) bench --workspace --benches -- $(ARGS)
+
+fmt: ## Format all code
+	$(CARGO) fmt --all
+
+tools:
+	@./deploy/local/check-tools.sh
