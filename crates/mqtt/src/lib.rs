@@ -1,1 +1,22 @@
-//! placeholder
+//! The MQTT edge: sessions of devices that publish, and of services that subscribe.
+//!
+//! ```text
+//! device::Publisher ──▶ window ──▶ device::Session ══ MQTT ══▶ broker ══ MQTT ══▶ subscriber::Session
+//!        ▲                               │                                              │ messages with receipts
+//!        └── events: acknowledged, lost ◀┘                        subscriber::Acks ◀────┘ once they are safe elsewhere
+//! ```
+//!
+//! This crate is the only one that names the MQTT client. It keeps three promises that the client alone does
+//! not: a publish stays in the window until the broker has acknowledged it and is sent again in order after a
+//! reconnect; an acknowledgement never reaches another connection than the one its message came on; and a
+//! message that the broker cannot take is refused before it is sent.
+
+pub mod config;
+pub mod device;
+pub mod ledger;
+pub mod subscriber;
+pub mod topic;
+mod wire;
+
+pub use config::{ConfigError, Endpoint, MqttConfig, Version};
+pub use wire::{Fault, LastWill, Qos};
