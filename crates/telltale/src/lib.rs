@@ -1,1 +1,9 @@
-//! placeholder
+//! The command line: the demo, a look into topics and models, and the proof that nothing was lost.
+
+pub mod evaluate;
+pub mod ports;
+pub mod process;
+pub mod show;
+pub mod summary;
+pub mod verify;
+pub mod view;
