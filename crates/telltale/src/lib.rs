@@ -3,7 +3,7 @@
 pub mod evaluate;
 pub mod ports;
 pub mod process;
-pub mod show;
+// show
 pub mod summary;
 pub mod verify;
 pub mod view;

@@ -1,0 +1,200 @@
+//! Reads the topics back and fills the balance and the evaluation.
+//!
+//! ```text
+//! t0  where the groups are, where raw and clean topic end: what must have an outcome
+//! t1  where the target topics end, which is later: every outcome of it can be seen
+//!     fleet-truth ─▶ episodes; raw, clean, predictions, dead letters ─▶ balance; predictions ─▶ evaluation
+//! ```
+
+use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::ops::{ControlFlow, Range};
+
+use telltale_kafka::{Isolation, KafkaConfig, Reader};
+use telltale_records::prediction::PredictionView;
+use telltale_records::source::SOURCE_HEADER;
+use telltale_records::{Record, Source, framing, topics};
+use tokio_util::sync::CancellationToken;
+
+use super::balance::{Balance, Place, Report, Violation};
+use super::ledger::Acknowledged;
+use crate::evaluate::{Evaluation, Truth};
+use crate::truth_records;
+
+/// Topics by their index in the balance.
+const RAW: usize = 0;
+const CLEAN: usize = 1;
+const PREDICTIONS: usize = 2;
+const DEAD_LETTERS: usize = 3;
+
+/// Which groups read which source, so that what they committed can be held to have an outcome.
+const READERS: [(usize, &str); 2] = [(RAW, "preprocessor"), (CLEAN, "scorer")];
+
+/// What to check, and where.
+#[derive(Debug)]
+pub struct Check<'a> {
+    /// How to reach Kafka.
+    pub kafka: &'a KafkaConfig,
+    /// Whether nothing is on its way any more, so that every record must have its outcome.
+    pub drained: bool,
+    /// What the cars hold a PUBACK for, where their ledger is at hand.
+    pub acknowledged: Option<Acknowledged>,
+    /// Ends the reading early.
+    pub stop: &'a CancellationToken,
+}
+
+/// What was found.
+#[derive(Debug)]
+pub struct Found {
+    /// The balance with its faults.
+    pub report: Report,
+    /// Records in the raw topic.
+    pub raw: u64,
+    /// Records in the clean topic.
+    pub clean: u64,
+    /// Predictions.
+    pub predictions: u64,
+    /// Dead letters.
+    pub dead_letters: u64,
+    /// Different windows in the table of counts.
+    pub windows: u64,
+    /// Acknowledged readings, and those of them that are not in the raw topic.
+    pub acknowledged: Option<(u64, u64)>,
+    /// The predictions against the truth.
+    pub evaluation: Evaluation,
+}
+
+impl Found {
+    /// Readings and records that should be somewhere and are not.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.report.lost() + self.acknowledged.map_or(0, |(_, missing)| missing)
+    }
+}
+
+type Parts = Vec<(i32, Range<i64>)>;
+
+impl Check<'_> {
+    /// Reads everything back.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when a topic is missing or Kafka cannot be read.
+    pub fn run(mut self) -> Result<Found, telltale_kafka::Error> {
+        let mut reader = Reader::open(self.kafka, Isolation::Committed)?;
+        let names = [topics::SENSOR_DATA, topics::CLEAN, topics::PREDICTIONS, topics::DEAD_LETTERS];
+        let mut balance = Balance::new(names.iter().map(|&it| it.to_owned()).collect());
+        for (topic, group) in READERS {
+            let committed = telltale_kafka::topics::committed(self.kafka, group, names[topic])?;
+            for (partition, range) in parts(&reader, names[topic])? {
+                balance.source(Place { topic, partition }, range, committed.get(&partition).copied());
+            }
+        }
+        let mut truth = Truth::default();
+        read(&mut reader, topics::TRUTH, &self.stop, |record| {
+            truth_records::episodes(record).into_iter().for_each(|it| truth.add(it));
+        })?;
+        let mut acknowledged = self.acknowledged.take();
+        let raw = read(&mut reader, names[RAW], self.stop, |record| {
+            let source = place(RAW, record);
+            balance.present(source.0, source.1);
+            if let Some(acknowledged) = &mut acknowledged {
+                acknowledged.found(record);
+            }
+        })?;
+        let clean = read(&mut reader, names[CLEAN], self.stop, |record| {
+            let at = place(CLEAN, record);
+            balance.present(at.0, at.1);
+            outcome(&mut balance, record, at);
+        })?;
+        let predictions = read(&mut reader, names[PREDICTIONS], self.stop, |record| {
+            let at = place(PREDICTIONS, record);
+            outcome(&mut balance, record, at);
+            predicted(&mut balance, &mut truth, record, at);
+        })?;
+        let dead_letters = read(&mut reader, names[DEAD_LETTERS], self.stop, |record| {
+            outcome_if_any(&mut balance, record, place(DEAD_LETTERS, record));
+        })?;
+        let mut windows = HashSet::new();
+        read(&mut reader, topics::EVENTS_PER_5MIN, self.stop, |record| {
+            let mut hasher = DefaultHasher::new();
+            record.key().hash(&mut hasher);
+            if record.value().is_some() {
+                windows.insert(hasher.finish());
+            }
+        })?;
+        let mut report = balance.finish(self.drained);
+        let acknowledged = acknowledged.map(|it| it.finish());
+        if let Some((_, missing)) = acknowledged.filter(|(_, missing)| *missing > 0) {
+            report.add(Violation::AcknowledgedMissing { what: "the cars' ledger".to_owned(), count: missing });
+        }
+        let windows = windows.len() as u64;
+        Ok(Found { report, raw, clean, predictions, dead_letters, windows, acknowledged, evaluation: truth.evaluate() })
+    }
+}
+
+fn parts(reader: &Reader, topic: &str) -> Result<Parts, telltale_kafka::Error> {
+    let partitions = reader.partitions(topic)?.into_iter();
+    partitions.map(|partition| Ok((partition, reader.watermarks(topic, partition)?))).collect()
+}
+
+/// Hands every record of `topic` to `take` and counts them.
+fn read(
+    reader: &mut Reader,
+    topic: &str,
+    stop: &CancellationToken,
+    mut take: impl FnMut(Record<'_>),
+) -> Result<u64, telltale_kafka::Error> {
+    let mut count = 0;
+    for (partition, range) in parts(reader, topic)? {
+        reader.read(topic, partition, range, stop, |batch| {
+            count += batch.len() as u64;
+            batch.records().for_each(&mut take);
+            ControlFlow::Continue(())
+        })?;
+    }
+    Ok(count)
+}
+
+fn place(topic: usize, record: Record<'_>) -> (Place, i64) {
+    (Place { topic, partition: record.partition() }, record.offset())
+}
+
+/// Takes in the outcome that `record` is; it must say of what.
+fn outcome(balance: &mut Balance, record: Record<'_>, at: (Place, i64)) {
+    match source(record) {
+        Ok(source) => answer(balance, &source, at),
+        Err(found) => balance.no_source(at, found),
+    }
+}
+
+/// Takes in the outcome that a dead letter is; the bridge's have no source, for MQTT has no offsets.
+fn outcome_if_any(balance: &mut Balance, record: Record<'_>, at: (Place, i64)) {
+    if record.header(SOURCE_HEADER).is_some() {
+        outcome(balance, record, at);
+    }
+}
+
+fn answer(balance: &mut Balance, source: &Source, at: (Place, i64)) {
+    if let Some(topic) = balance.topic(&source.topic) {
+        balance.outcome(Place { topic, partition: source.partition }, source.offset, at);
+    }
+}
+
+fn source(record: Record<'_>) -> Result<Source, String> {
+    let header = record.header(SOURCE_HEADER).ok_or("has no header src")?;
+    let text = std::str::from_utf8(header).map_err(|_| "has a header src that is not text")?;
+    text.parse().map_err(|error: telltale_records::source::SourceError| format!("has a header that is wrong: {error}"))
+}
+
+fn predicted(balance: &mut Balance, truth: &mut Truth, record: Record<'_>, at: (Place, i64)) {
+    let view = record.value().and_then(framing::split).map(|(_, payload)| PredictionView::decode(payload));
+    match view {
+        Some(Ok(view)) => {
+            balance.version(at, view.model_version);
+            truth.prediction(view.car, view.event_time_ms, view.score as f32, view.anomaly);
+        }
+        Some(Err(error)) => balance.no_source(at, format!("is not a prediction: {error}")),
+        None => balance.no_source(at, "is not framed Avro".to_owned()),
+    }
+}
