@@ -1,18 +1,23 @@
 # Telltale's commands; `make help` lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo engines test check bench fmt tools
+.PHONY: help demo engines build test check bench fmt tools
 
 CARGO ?= cargo
+TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 help: ## List these commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: tools ## Run the whole pipeline on this machine (ARGS="--cars 2000 --rate 5 --for 60s")
-	@$(CARGO) run --release --quiet --bin telltale -- demo $(ARGS)
+demo: build ## Run the whole pipeline on this machine (ARGS="--cars 2000 --rate 5 --for 60s")
+	@$(TARGET)/release/telltale demo $(ARGS)
 
-engines: tools ## Run only the embedded MQTT broker, Kafka log and schema registry (ARGS="--data DIR")
-	@$(CARGO) run --release --quiet --bin telltale -- engines $(ARGS)
+engines: build ## Run only the embedded MQTT broker, Kafka log and schema registry (ARGS="--data DIR")
+	@$(TARGET)/release/telltale engines $(ARGS)
+
+# The whole workspace, always: a single package would select other features of the dependencies and compile them again.
+build: tools ## Build every program into target/release
+	@$(CARGO) build --release --workspace --bins
 
 test: tools ## Run all tests against the embedded engines
 	$(CARGO) test --release --workspace $(ARGS)
