@@ -3,11 +3,13 @@
 pub mod batch;
 pub mod dead_letter;
 pub mod framing;
+pub mod manifest;
 pub mod outgoing;
 pub mod source;
 pub mod topics;
 
 pub use batch::{Batch, Record};
 pub use dead_letter::{Reason, Rejection};
+pub use manifest::{Manifest, SignedManifest};
 pub use outgoing::{Destination, Outgoing, TopicHandle};
 pub use source::Source;
