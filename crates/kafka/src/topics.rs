@@ -1,0 +1,233 @@
+//! Creating, listing and describing topics.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
+use std::time::Duration;
+
+use rdkafka::admin::{
+    AdminClient, AdminOptions, ConfigSource, NewTopic, ResourceSpecifier, TopicReplication,
+};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use telltale_records::topics::{ALL, TopicSpec};
+
+use crate::client::{Log, REQUEST, partitions, request};
+use crate::config::KafkaConfig;
+use crate::error::Error;
+
+/// How long creating may take on Kafka's side.
+const OPERATION: Duration = Duration::from_secs(30);
+
+/// What became of a topic that was to be created.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Created {
+    /// It was made.
+    New,
+    /// It was there and is as it should be.
+    Same,
+    /// It was there and differs; it was left as it is.
+    Differs(Vec<Difference>),
+}
+
+/// A setting of an existing topic that is not what the design asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// Name of the setting; `partitions` for the number of partitions.
+    pub setting: String,
+    /// What the design asks for.
+    pub wanted: String,
+    /// What the topic has.
+    pub found: String,
+}
+
+/// A topic that exists.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Topic {
+    /// Name of the topic.
+    pub name: String,
+    /// Number of partitions.
+    pub partitions: usize,
+    /// Number of copies of its first partition.
+    pub replication: usize,
+}
+
+/// Asks Kafka about topics and changes them.
+pub struct Topics {
+    admin: AdminClient<Log>,
+    bootstrap: String,
+}
+
+impl Topics {
+    /// Makes the client; connects when it is first used.
+    ///
+    /// # Errors
+    ///
+    /// Returns what is wrong with the settings.
+    pub fn open(kafka: &KafkaConfig) -> Result<Self, Error> {
+        let admin = kafka
+            .client()?
+            .create_with_context(Log::default())
+            .map_err(|source| Error::Client { purpose: "topics", source })?;
+        Ok(Self { admin, bootstrap: kafka.bootstrap.clone() })
+    }
+
+    /// Creates every topic of the design that is not there; leaves the others as they are and says how they
+    /// differ.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when Kafka cannot be asked or refuses; some topics may have been created then, and
+    /// calling again goes on.
+    pub fn create_all(
+        &self,
+        partitions: i32,
+        replication: i32,
+    ) -> Result<Vec<(&'static str, Created)>, Error> {
+        ALL.iter().map(|it| Ok((it.name, self.create(it, partitions, replication)?))).collect()
+    }
+
+    /// Creates one topic, or says how the existing one differs.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when Kafka cannot be asked or refuses.
+    pub fn create(&self, spec: &TopicSpec, partitions: i32, replication: i32) -> Result<Created, Error> {
+        let count = if spec.partitioned { partitions } else { 1 };
+        let mut topic = NewTopic::new(spec.name, count, TopicReplication::Fixed(replication));
+        for (key, value) in spec.config {
+            topic = topic.set(key, value);
+        }
+        let attempt = format!("creating topic {}", spec.name);
+        let outcome = wait(self.admin.create_topics([&topic], &options()))
+            .map_err(request(&self.bootstrap, &*attempt))?;
+        match outcome.into_iter().next() {
+            Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => {
+                let differences = self.compare(spec, count)?;
+                Ok(if differences.is_empty() { Created::Same } else { Created::Differs(differences) })
+            }
+            Some(Err((_, code))) => Err(request(&self.bootstrap, attempt)(KafkaError::AdminOp(code))),
+            Some(Ok(_)) | None => Ok(Created::New),
+        }
+    }
+
+    /// Deletes a topic with all its records.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when there is no such topic, or Kafka cannot be asked or refuses.
+    pub fn delete(&self, topic: &str) -> Result<(), Error> {
+        let attempt = format!("deleting topic {topic}");
+        let outcome = wait(self.admin.delete_topics(&[topic], &options()))
+            .map_err(request(&self.bootstrap, &*attempt))?;
+        match outcome.into_iter().next() {
+            Some(Err((_, RDKafkaErrorCode::UnknownTopicOrPartition))) => {
+                Err(Error::MissingTopic { topic: topic.to_owned() })
+            }
+            Some(Err((_, code))) => Err(request(&self.bootstrap, attempt)(KafkaError::AdminOp(code))),
+            Some(Ok(_)) | None => Ok(()),
+        }
+    }
+
+    /// The topics there are, by name, without Kafka's own.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when Kafka cannot be asked.
+    pub fn list(&self) -> Result<Vec<Topic>, Error> {
+        let failed = request(&self.bootstrap, "asking for the topics");
+        let metadata = self.admin.inner().fetch_metadata(None, REQUEST).map_err(failed)?;
+        let mut topics: Vec<Topic> = metadata
+            .topics()
+            .iter()
+            .filter(|it| !it.name().starts_with("__"))
+            .map(|it| Topic {
+                name: it.name().to_owned(),
+                partitions: it.partitions().len(),
+                replication: it.partitions().first().map_or(0, |first| first.replicas().len()),
+            })
+            .collect();
+        topics.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(topics)
+    }
+
+    /// The settings of a topic that are not Kafka's defaults.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when there is no such topic, or Kafka cannot be asked.
+    pub fn describe(&self, topic: &str) -> Result<BTreeMap<String, String>, Error> {
+        let all = self.settings(topic)?;
+        Ok(all
+            .into_iter()
+            .filter(|(_, (_, is_set))| *is_set)
+            .map(|(name, (value, _))| (name, value))
+            .collect())
+    }
+
+    /// Every setting with whether it was set for this topic.
+    fn settings(&self, topic: &str) -> Result<BTreeMap<String, (String, bool)>, Error> {
+        let attempt = format!("asking for the settings of topic {topic}");
+        let resource = ResourceSpecifier::Topic(topic);
+        let found = wait(self.admin.describe_configs([&resource], &options()))
+            .map_err(request(&self.bootstrap, &*attempt))?;
+        let entries = match found.into_iter().next() {
+            Some(Ok(resource)) => resource.entries,
+            Some(Err(RDKafkaErrorCode::UnknownTopicOrPartition)) | None => {
+                return Err(Error::MissingTopic { topic: topic.to_owned() });
+            }
+            Some(Err(code)) => return Err(request(&self.bootstrap, attempt)(KafkaError::AdminOp(code))),
+        };
+        let of_topic = |source: &ConfigSource| *source == ConfigSource::DynamicTopic;
+        let entries = entries.into_iter();
+        Ok(entries.map(|it| (it.name, (it.value.unwrap_or_default(), of_topic(&it.source)))).collect())
+    }
+
+    fn compare(&self, spec: &TopicSpec, count: i32) -> Result<Vec<Difference>, Error> {
+        let mut differences = Vec::new();
+        let mut compare = |setting: &str, wanted: &str, found: &str| {
+            if wanted != found {
+                let (wanted, found) = (wanted.to_owned(), found.to_owned());
+                differences.push(Difference { setting: setting.to_owned(), wanted, found });
+            }
+        };
+        let found = partitions(self.admin.inner(), &self.bootstrap, spec.name)?.len();
+        compare("partitions", &count.to_string(), &found.to_string());
+        let settings = self.settings(spec.name)?;
+        for (key, wanted) in spec.config {
+            compare(key, wanted, settings.get(*key).map_or("not set", |(value, _)| value));
+        }
+        Ok(differences)
+    }
+}
+
+impl std::fmt::Debug for Topics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Topics").field("bootstrap", &self.bootstrap).finish_non_exhaustive()
+    }
+}
+
+fn options() -> AdminOptions {
+    AdminOptions::new().request_timeout(Some(REQUEST)).operation_timeout(Some(OPERATION))
+}
+
+/// Waits on this thread for a future that librdkafka's own thread completes; a request's time-out bounds it.
+fn wait<T>(future: impl Future<Output = T>) -> T {
+    struct Unpark(Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut context = Context::from_waker(&waker);
+    let mut future = pin!(future);
+    loop {
+        match future.as_mut().poll(&mut context) {
+            Poll::Ready(value) => return value,
+            Poll::Pending => thread::park(),
+        }
+    }
+}
