@@ -33,6 +33,13 @@ impl Shutdown {
         self.token.is_cancelled()
     }
 
+    /// The same signal for code that knows only tokens. Cancelling the token wakes tasks but not sleeping
+    /// threads: ask by [`Shutdown::request`].
+    #[must_use]
+    pub fn token(&self) -> CancellationToken {
+        self.token.clone()
+    }
+
     /// Waits until stopping is asked for.
     pub async fn requested(&self) {
         self.token.cancelled().await;

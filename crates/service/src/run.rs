@@ -1,0 +1,146 @@
+//! The main of a service.
+
+use std::error::Error;
+use std::ffi::OsString;
+use std::fmt::Debug;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, FromArgMatches, Parser};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::{error, info, warn};
+
+use crate::{Host, ProcessConfig, Running, Service, Telemetry, chain};
+
+/// The command line of the service `name`: its own settings and those of every process.
+#[must_use]
+pub fn command<C: Parser>(name: &'static str) -> clap::Command {
+    let own = C::command().name(name).version(env!("CARGO_PKG_VERSION"));
+    let shown = format!("telltale-{name}");
+    ProcessConfig::augment_args(own.display_name(shown.clone()).bin_name(shown))
+}
+
+/// Runs a service as this process: reads its settings, sets up logs, traces, probes and metrics, calls `f`,
+/// and on SIGTERM or SIGINT asks it to stop. The exit code is zero only if everything ended as it should.
+///
+/// `f` is called on a thread of its own, so that a panic or an end that does not come is reported.
+pub fn run<C, E, F>(name: &'static str, f: F) -> ExitCode
+where
+    C: Parser + Debug + Send + 'static,
+    E: Error + Send + Sync + 'static,
+    F: FnOnce(C, &Service) -> Result<(), E> + Send + 'static,
+{
+    run_with(name, std::env::args_os(), f)
+}
+
+fn run_with<C, E, F>(name: &'static str, args: impl IntoIterator<Item = OsString>, f: F) -> ExitCode
+where
+    C: Parser + Debug + Send + 'static,
+    E: Error + Send + Sync + 'static,
+    F: FnOnce(C, &Service) -> Result<(), E> + Send + 'static,
+{
+    let (process, config) = match parse::<C>(name, args) {
+        Ok(parsed) => parsed,
+        Err(error) => {
+            let _ = error.print(); // nowhere else to say it
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    let telemetry = match Telemetry::start(name, &process) {
+        Ok(telemetry) => telemetry,
+        Err(error) => {
+            eprintln!("telltale-{name}: {}", chain(&error));
+            return ExitCode::FAILURE;
+        }
+    };
+    telemetry.log_panics();
+    info!(service = name, version = env!("CARGO_PKG_VERSION"), ?process, ?config, "starting");
+    let code = host(name, &process, config, f);
+    telemetry.stop();
+    code
+}
+
+fn parse<C: Parser>(
+    name: &'static str,
+    args: impl IntoIterator<Item = OsString>,
+) -> Result<(ProcessConfig, C), clap::Error> {
+    let matches = command::<C>(name).try_get_matches_from(args)?;
+    Ok((ProcessConfig::from_arg_matches(&matches)?, C::from_arg_matches(&matches)?))
+}
+
+fn host<C, E, F>(name: &'static str, process: &ProcessConfig, config: C, f: F) -> ExitCode
+where
+    C: Send + 'static,
+    E: Error + Send + Sync + 'static,
+    F: FnOnce(C, &Service) -> Result<(), E> + Send + 'static,
+{
+    let drain = *process.drain_timeout;
+    let host = match Host::start(process.http, "--http", drain) {
+        Ok(host) => host,
+        Err(error) => {
+            error!(service = name, error = chain(&error), "not started");
+            return ExitCode::FAILURE;
+        }
+    };
+    if let Some(address) = host.http_addr() {
+        info!(%address, "serving /livez, /readyz and /metrics");
+    }
+    let signals = host.runtime().block_on(async { Signals::catch() });
+    let mut signals = match signals {
+        Ok(signals) => signals,
+        Err(error) => {
+            error!(service = name, %error, "catching signals failed");
+            return ExitCode::FAILURE;
+        }
+    };
+    let running = host.launch(name, config, f);
+    let limit = host.runtime().block_on(wait(&mut signals, &running, drain));
+    match running.stop(limit) {
+        Ok(()) => {
+            info!(service = name, "stopped");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            error!(service = name, error = chain(&error), "failed");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Waits until the service has ended, or must have; returns how long its stages may still take.
+async fn wait<E: Error + 'static>(signals: &mut Signals, running: &Running<E>, drain: Duration) -> Duration {
+    let service = running.service();
+    tokio::select! {
+        () = running.ended() => return drain,
+        () = service.shutdown().requested() => {} // a stage failed, or the service stops by itself
+        name = signals.next() => info!(signal = name, limit = ?drain, "draining"),
+    }
+    let deadline = tokio::time::Instant::now() + drain;
+    service.shutdown().request();
+    tokio::select! {
+        () = running.ended() => deadline.saturating_duration_since(tokio::time::Instant::now()),
+        () = tokio::time::sleep_until(deadline) => Duration::ZERO,
+        name = signals.next() => {
+            warn!(signal = name, "a second signal: not waiting for the rest of the work");
+            Duration::ZERO
+        }
+    }
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn catch() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
