@@ -121,7 +121,8 @@ impl Manifest {
     }
 
     fn check(&self) -> Result<(), ManifestError> {
-        let hex = self.sha256.len() == 64 && self.sha256.bytes().all(|it| matches!(it, b'0'..=b'9' | b'a'..=b'f'));
+        let hex =
+            self.sha256.len() == 64 && self.sha256.bytes().all(|it| matches!(it, b'0'..=b'9' | b'a'..=b'f'));
         let checks = [
             (is_name(&self.name), "name", &self.name, "1 to 64 letters, digits, dots, dashes or underscores"),
             (self.version > 0, "version", &self.version.to_string(), "above 0"),
@@ -217,6 +218,9 @@ mod tests {
             assert!(error.starts_with(&format!("manifest field {field} is")), "{error}");
         }
         assert!(Manifest::parse("{}").is_err());
-        assert!(matches!(SignedManifest::parse(&vec![b' '; MANIFEST_LIMIT + 1]), Err(ManifestError::TooLarge { .. })));
+        assert!(matches!(
+            SignedManifest::parse(&vec![b' '; MANIFEST_LIMIT + 1]),
+            Err(ManifestError::TooLarge { .. })
+        ));
     }
 }

@@ -99,7 +99,8 @@ impl Outgoing {
         let source = record.source();
         let to = Destination { topic, partition: None, timestamp_ms: record.timestamp_ms() };
         let headers = rejection.headers();
-        let headers: Vec<(&str, &[u8])> = headers.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
+        let headers: Vec<(&str, &[u8])> =
+            headers.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
         self.push(to, record.key(), record.value(), Some(&source), &headers);
     }
 

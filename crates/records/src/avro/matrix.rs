@@ -1,0 +1,350 @@
+//! Avro straight to a row-major matrix of `f32`, with some columns beside it.
+
+use super::cursor::{Cursor, Fault};
+use super::decoder::trailing;
+use crate::columns::{self, Rejected};
+use crate::dead_letter::Reason;
+use crate::schema::{Field, Scalar, Schema, SchemaError, Type, smallest_record};
+
+/// Decodes records of one schema into a [`Matrix`].
+#[derive(Debug, Clone)]
+pub struct MatrixDecoder {
+    width: usize,
+    captures: Vec<Capture>,
+    steps: Vec<Step>,
+    names: Vec<Box<str>>,
+    smallest: usize,
+}
+
+/// Numbers of many records, one row for each, and captured columns.
+#[derive(Debug, Clone, Default)]
+pub struct Matrix {
+    /// Numbers in a row.
+    pub width: usize,
+    /// The rows, one after the other; NaN where a record has null.
+    pub values: Vec<f32>,
+    /// The captured columns, in the order they were asked for.
+    pub captures: Vec<Capture>,
+    /// For each row, which payload it was.
+    pub rows: Vec<u32>,
+    /// The payloads that could not be read.
+    pub rejected: Vec<Rejected>,
+}
+
+/// A column that is captured beside the numbers.
+#[derive(Debug, Clone)]
+pub enum Capture {
+    /// Whole numbers, times and truth values.
+    Long(Vec<Option<i64>>),
+    /// Text.
+    Text {
+        /// Where each value ends in `text`; `None` where it is null.
+        ends: Vec<(u32, bool)>,
+        /// The values, one after the other.
+        text: String,
+    },
+}
+
+/// What to do with the next field.
+#[derive(Debug, Clone)]
+struct Step {
+    null_branch: Option<u8>,
+    action: Action,
+    /// Column of the matrix, if the field is in it.
+    column: Option<usize>,
+    /// Index of the capture, if the field is captured.
+    capture: Option<usize>,
+}
+
+#[derive(Debug, Clone)]
+enum Action {
+    Double,
+    Float,
+    Int,
+    Long,
+    Boolean,
+    Text,
+    Symbol(std::sync::Arc<[String]>),
+    Skip(Type),
+}
+
+impl Matrix {
+    /// The numbers of row `row`.
+    ///
+    /// # Panics
+    ///
+    /// Panics when there is no such row.
+    #[must_use]
+    pub fn row(&self, row: usize) -> &[f32] {
+        &self.values[row * self.width..(row + 1) * self.width]
+    }
+
+    /// Number of rows.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether there are no rows.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    fn truncate(&mut self) {
+        let rows = self.rows.len();
+        self.values.truncate(rows * self.width);
+        self.captures.iter_mut().for_each(|it| it.truncate(rows));
+    }
+}
+
+impl Capture {
+    /// The number in row `row`, `None` where it is null or text.
+    #[must_use]
+    pub fn long(&self, row: usize) -> Option<i64> {
+        match self {
+            Self::Long(values) => values.get(row).copied().flatten(),
+            Self::Text { .. } => None,
+        }
+    }
+
+    /// The text in row `row`, `None` where it is null or a number.
+    #[must_use]
+    pub fn text(&self, row: usize) -> Option<&str> {
+        let Self::Text { ends, text } = self else { return None };
+        let (end, true) = *ends.get(row)? else { return None };
+        let start = if row == 0 { 0 } else { ends[row - 1].0 };
+        Some(&text[start as usize..end as usize])
+    }
+
+    fn clear(&mut self) {
+        self.truncate(0);
+    }
+
+    fn truncate(&mut self, rows: usize) {
+        match self {
+            Self::Long(values) => values.truncate(rows),
+            Self::Text { ends, text } => {
+                ends.truncate(rows);
+                text.truncate(ends.last().map_or(0, |it| it.0 as usize));
+            }
+        }
+    }
+
+    #[inline]
+    fn push_long(&mut self, value: i64) {
+        if let Self::Long(values) = self {
+            values.push(Some(value));
+        }
+    }
+
+    #[inline]
+    fn push_text(&mut self, value: &str) -> Result<(), Fault> {
+        if let Self::Text { ends, text } = self {
+            let end = u32::try_from(text.len() + value.len()).map_err(|_| Fault::TooLarge)?;
+            text.push_str(value);
+            ends.push((end, true));
+        }
+        Ok(())
+    }
+
+    fn push_null(&mut self) {
+        match self {
+            Self::Long(values) => values.push(None),
+            Self::Text { ends, .. } => ends.push((ends.last().map_or(0, |it| it.0), false)),
+        }
+    }
+}
+
+impl MatrixDecoder {
+    /// Compiles a plan for records written with `writer`: the fields `numeric` become the columns of the matrix
+    /// in this order, the fields `captures` the captured columns.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when a field is not there, or is not a number (for `numeric`) or neither a whole number
+    /// nor text (for `captures`).
+    pub fn compile(writer: &Schema, numeric: &[&str], captures: &[&str]) -> Result<Self, SchemaError> {
+        for name in numeric.iter().chain(captures) {
+            writer.field(name)?;
+        }
+        for names in [numeric, captures] {
+            if let Some(twice) =
+                names.iter().enumerate().find_map(|(i, it)| names[..i].contains(it).then_some(it))
+            {
+                return Err(writer.field(twice)?.unfit("used twice"));
+            }
+        }
+        let mut made: Vec<Option<Capture>> = vec![None; captures.len()];
+        let mut steps = Vec::with_capacity(writer.fields().len());
+        for field in writer.fields() {
+            let column = numeric.iter().position(|it| *it == field.name);
+            let capture = captures.iter().position(|it| *it == field.name);
+            let step = Step::compile(field, column, capture)?;
+            if let Some(index) = capture {
+                made[index] = Some(step.capture_column(field)?);
+            }
+            steps.push(step);
+        }
+        Ok(Self {
+            width: numeric.len(),
+            captures: made.into_iter().flatten().collect(),
+            steps,
+            names: writer.fields().iter().map(|it| it.name.as_str().into()).collect(),
+            smallest: smallest_record(writer.fields()),
+        })
+    }
+
+    /// Decodes `payloads`, which hold one record each and no Confluent header.
+    pub fn decode<'p>(&self, payloads: impl IntoIterator<Item = &'p [u8]>) -> Matrix {
+        let mut matrix = Matrix::default();
+        self.decode_into(payloads, &mut matrix);
+        matrix
+    }
+
+    /// Decodes as [`MatrixDecoder::decode`] does, replacing what is in `matrix` and reusing its memory.
+    pub fn decode_into<'p>(&self, payloads: impl IntoIterator<Item = &'p [u8]>, matrix: &mut Matrix) {
+        let payloads = payloads.into_iter();
+        let expected = payloads.size_hint().0;
+        let alike = |(a, b): (&Capture, &Capture)| std::mem::discriminant(a) == std::mem::discriminant(b);
+        let reusable = matrix.captures.len() == self.captures.len()
+            && matrix.captures.iter().zip(&self.captures).all(alike);
+        if reusable {
+            matrix.captures.iter_mut().for_each(Capture::clear);
+        } else {
+            matrix.captures.clone_from(&self.captures);
+        }
+        matrix.width = self.width;
+        matrix.values.clear();
+        matrix.values.reserve(expected * self.width);
+        matrix.rows.clear();
+        matrix.rejected.clear();
+        for (position, payload) in payloads.enumerate() {
+            match self.record(payload, matrix) {
+                Ok(()) => matrix.rows.push(columns::index(position)),
+                Err((reason, detail)) => {
+                    matrix.truncate();
+                    matrix.rejected.push((columns::index(position), reason, detail));
+                }
+            }
+        }
+    }
+
+    fn record(&self, payload: &[u8], matrix: &mut Matrix) -> Result<(), (Reason, String)> {
+        if payload.is_empty() && self.smallest > 0 {
+            return Err((Reason::Empty, "the payload has no bytes".to_owned()));
+        }
+        let mut cursor = Cursor::new(payload);
+        let start = matrix.values.len();
+        matrix.values.resize(start + self.width, f32::NAN);
+        let row = &mut matrix.values[start..];
+        for (index, step) in self.steps.iter().enumerate() {
+            if let Err(fault) = step.read(&mut cursor, row, &mut matrix.captures) {
+                return Err((fault.reason(), fault.describe(&self.names[index], &cursor)));
+            }
+        }
+        match cursor.remaining() {
+            0 => Ok(()),
+            left => Err((Reason::Trailing, trailing(left, payload.len()))),
+        }
+    }
+}
+
+impl Step {
+    fn compile(field: &Field, column: Option<usize>, capture: Option<usize>) -> Result<Self, SchemaError> {
+        let skip = || Action::Skip(field.of.clone());
+        let unused = column.is_none() && capture.is_none();
+        let Some((scalar, null_branch)) = field.scalar() else {
+            let wanted = if column.is_some() { "a number" } else { "captured" };
+            return if unused {
+                Ok(Self { null_branch: None, action: skip(), column, capture })
+            } else {
+                Err(field.unfit(wanted))
+            };
+        };
+        let (action, numeric) = match scalar {
+            Scalar::Double => (Action::Double, true),
+            Scalar::Float => (Action::Float, true),
+            Scalar::Int | Scalar::Date | Scalar::TimeMillis => (Action::Int, true),
+            Scalar::Long | Scalar::TimeMicros | Scalar::Timestamp(..) => (Action::Long, true),
+            Scalar::Boolean => (Action::Boolean, true),
+            Scalar::Enum(symbols) => (Action::Symbol(symbols.clone()), true),
+            Scalar::String => (Action::Text, false),
+            Scalar::Bytes | Scalar::Fixed(_) => (skip(), false),
+        };
+        if column.is_some() && !numeric {
+            return Err(field.unfit("a number"));
+        }
+        // A skipped field is read with its union, a used one after it.
+        let null_branch = if matches!(action, Action::Skip(_)) { None } else { null_branch };
+        Ok(Self { null_branch, action, column, capture })
+    }
+
+    fn capture_column(&self, field: &Field) -> Result<Capture, SchemaError> {
+        match self.action {
+            Action::Int | Action::Long | Action::Boolean => Ok(Capture::Long(Vec::new())),
+            Action::Text | Action::Symbol(_) => Ok(Capture::Text { ends: Vec::new(), text: String::new() }),
+            Action::Double | Action::Float | Action::Skip(_) => Err(field.unfit("captured")),
+        }
+    }
+
+    #[inline(always)]
+    fn read(&self, cursor: &mut Cursor<'_>, row: &mut [f32], captures: &mut [Capture]) -> Result<(), Fault> {
+        if let Some(branch) = self.null_branch
+            && cursor.is_null(branch)?
+        {
+            if let Some(index) = self.capture {
+                captures[index].push_null();
+            }
+            return Ok(()); // the row was filled with NaN
+        }
+        match &self.action {
+            Action::Double => self.put(row, cursor.double()? as f32),
+            Action::Float => self.put(row, cursor.float()?),
+            Action::Int => {
+                let value = cursor.int()?;
+                self.put(row, value as f32);
+                self.keep(captures, i64::from(value));
+            }
+            Action::Long => {
+                let value = cursor.long()?;
+                self.put(row, value as f32);
+                self.keep(captures, value);
+            }
+            Action::Boolean => {
+                let value = cursor.boolean()?;
+                self.put(row, f32::from(u8::from(value)));
+                self.keep(captures, i64::from(value));
+            }
+            Action::Text => {
+                let value = cursor.text()?;
+                if let Some(index) = self.capture {
+                    captures[index].push_text(value)?;
+                }
+            }
+            Action::Symbol(symbols) => {
+                let value = cursor.index(symbols.len(), Fault::Symbol)?;
+                self.put(row, value as f32);
+                if let Some(index) = self.capture {
+                    captures[index].push_text(&symbols[value])?;
+                }
+            }
+            Action::Skip(of) => cursor.skip(of)?,
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn put(&self, row: &mut [f32], value: f32) {
+        if let Some(column) = self.column {
+            row[column] = value;
+        }
+    }
+
+    #[inline(always)]
+    fn keep(&self, captures: &mut [Capture], value: i64) {
+        if let Some(index) = self.capture {
+            captures[index].push_long(value);
+        }
+    }
+}
