@@ -19,6 +19,7 @@ mod error;
 pub mod exactly_once;
 pub mod producer;
 pub mod reader;
+pub mod registry;
 pub mod topics;
 mod transaction;
 mod transactional;
@@ -27,6 +28,7 @@ pub use config::{KafkaConfig, RegistryConfig, SaslMechanism, Security};
 pub use error::Error;
 pub use producer::Producer;
 pub use reader::{Isolation, Reader};
+pub use registry::{Registry, RegistryError};
 pub use transactional::{PublishError, Transactional};
 
 /// A partition of a topic.

@@ -29,7 +29,7 @@ use rdkafka::consumer::Consumer as _;
 use telltale_records::{Batch, Outgoing, topics};
 use tokio_util::sync::CancellationToken;
 
-pub use metrics::Metrics;
+pub use metrics::{Metrics, OutcomeLabel, TopicLabel};
 
 use crate::TopicPartition;
 use crate::config::KafkaConfig;
