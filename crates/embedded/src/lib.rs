@@ -1,1 +1,4 @@
-//! placeholder
+//! An MQTT broker, a Kafka-protocol log and a schema registry inside one process, for laptops and tests.
+
+pub mod mqtt;
+pub mod registry;
