@@ -1,1 +1,34 @@
-//! placeholder
+//! Computes, trains, explains and stores models; the only crate that names candle.
+//!
+//! ```text
+//! rows ─▶ Trainer ─▶ Artifact ─sign─▶ delivery::records ─▶ topic `models`
+//!                                                             │
+//! rows ─▶ Model::score ─▶ scores, shares ◀── load, verify ◀── delivery::Assembler
+//! ```
+//!
+//! A [`Model`] that exists was verified: its signature, hash, shapes, numbers and golden scores hold.
+
+pub mod artifact;
+pub mod config;
+pub mod delivery;
+pub mod drift;
+pub mod kernel;
+pub mod keys;
+mod learn;
+mod linear;
+pub mod loader;
+pub mod network;
+mod random;
+mod residuals;
+pub mod score;
+mod threshold;
+pub mod trainer;
+mod trim;
+
+pub use artifact::{Artifact, Lineage, Release};
+pub use config::{ConfigError, TrainingConfig};
+pub use keys::{KeyError, Signer, TrustedKeys};
+pub use loader::{LoadError, load};
+pub use random::device_hash;
+pub use score::{Model, Scores};
+pub use trainer::{CurvePoint, Rows, TrainError, Trained, Trainer};

@@ -1,0 +1,392 @@
+//! The fused forward pass: inputs to scores and contributions, sixteen rows side by side.
+//!
+//! ```text
+//! 16 rows ─transpose─▶ x ─dense, tanh…─▶ y ─▶ r = x − y − centre ─whitening─▶ u ─▶ score = mean u², top shares
+//! ```
+//!
+//! Each row has a vector lane of its own and lanes never meet, so a batch scores as its rows would one by one,
+//! bit for bit. The code is plain arrays that the compiler turns into vector instructions, compiled three times
+//! (portable, AVX2 + FMA, AVX-512) and chosen at run time. Everything below an entry point is an
+//! `#[inline(always)]` function: a closure or a call would be compiled without the wider instructions.
+
+use crate::network::{Dense, Network};
+
+/// Rows side by side.
+const LANES: usize = 16;
+/// Neurons computed together; hides the latency of a multiply-add.
+const BLOCK: usize = 4;
+/// Features named with their share for each reading.
+pub const TOP: usize = 3;
+
+type Lanes = [f32; LANES];
+
+/// Which vector instructions are used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Instructions {
+    /// What every machine has.
+    Portable,
+    /// AVX2 and FMA.
+    Avx2,
+    /// AVX-512 F.
+    Avx512,
+}
+
+impl Instructions {
+    /// The widest that this machine has.
+    #[must_use]
+    pub fn detect() -> Self {
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx512f") {
+                return Self::Avx512;
+            }
+            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+                return Self::Avx2;
+            }
+        }
+        Self::Portable
+    }
+
+    /// All that this machine has, widest last.
+    #[must_use]
+    pub fn available() -> Vec<Self> {
+        let all = [Self::Portable, Self::Avx2, Self::Avx512];
+        all.into_iter().filter(|it| *it <= Self::detect()).collect()
+    }
+}
+
+/// How much of a score one feature makes up.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Share {
+    /// Index of the feature.
+    pub feature: u32,
+    /// Its part of the score, 0 to 1.
+    pub share: f32,
+}
+
+/// A network with the whitening of its residuals, laid out for the fused pass.
+#[derive(Debug, Clone)]
+pub(crate) struct Kernel {
+    features: usize,
+    layers: Vec<Packed>,
+    whitening: Packed,
+    widest: usize,
+    instructions: Instructions,
+}
+
+/// A layer in blocks of [`BLOCK`] neurons; for each input the block's weights lie side by side.
+#[derive(Debug, Clone)]
+struct Packed {
+    inputs: usize,
+    weights: Vec<[f32; BLOCK]>,
+    bias: Vec<[f32; BLOCK]>,
+}
+
+/// Reused memory of a pass.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Scratch {
+    input: Vec<Lanes>,
+    one: Vec<Lanes>,
+    other: Vec<Lanes>,
+}
+
+/// Where a pass puts its results.
+pub(crate) enum Results<'a> {
+    /// One score per row and its largest shares.
+    Scores(&'a mut [f32], &'a mut [[Share; TOP]]),
+    /// The residuals of each row, `(rows, features)`, 0 where the input is missing.
+    Residuals(&'a mut [f32]),
+}
+
+impl Kernel {
+    /// Lays out `network`; `whitening` maps residuals (after their centre in its bias is added) to units.
+    pub(crate) fn new(network: &Network, whitening: &Dense, instructions: Instructions) -> Self {
+        let layers: Vec<_> = network.layers.iter().map(Packed::new).collect();
+        let widest = layers.iter().map(|it| it.bias.len() * BLOCK).chain([network.features()]).max();
+        Self {
+            features: network.features(),
+            layers,
+            whitening: Packed::new(whitening),
+            widest: widest.unwrap_or(0).next_multiple_of(BLOCK),
+            instructions: instructions.min(Instructions::detect()),
+        }
+    }
+
+    /// Passes rows of inputs through; NaN marks a missing value, which is read as 0 and is no evidence.
+    ///
+    /// # Shapes
+    ///
+    /// `inputs` is `(rows, features)`; `results` hold `rows` entries.
+    pub(crate) fn run(&self, inputs: &[f32], scratch: &mut Scratch, results: &mut Results<'_>) {
+        let rows = inputs.len() / self.features;
+        let fits = match results {
+            Results::Scores(scores, top) => scores.len() == rows && top.len() == rows,
+            Results::Residuals(residuals) => residuals.len() == inputs.len(),
+        };
+        assert!(fits && inputs.len().is_multiple_of(self.features), "one result per row");
+        for buffer in [&mut scratch.input, &mut scratch.one, &mut scratch.other] {
+            buffer.resize(self.widest, [0.0; LANES]);
+        }
+        match self.instructions {
+            #[cfg(target_arch = "x86_64")]
+            Instructions::Avx512 => {
+                #[expect(unsafe_code, reason = "a function compiled for AVX-512")]
+                // SAFETY: the constructor took these instructions only if this machine has them.
+                unsafe {
+                    run_avx512(self, inputs, scratch, results);
+                }
+            }
+            #[cfg(target_arch = "x86_64")]
+            Instructions::Avx2 => {
+                #[expect(unsafe_code, reason = "a function compiled for AVX2 and FMA")]
+                // SAFETY: the constructor took these instructions only if this machine has them.
+                unsafe {
+                    run_avx2(self, inputs, scratch, results);
+                }
+            }
+            _ => run::<false>(self, inputs, scratch, results),
+        }
+    }
+}
+
+impl Packed {
+    fn new(layer: &Dense) -> Self {
+        let (mut weights, mut bias) = (Vec::new(), Vec::new());
+        for first in (0..layer.outputs).step_by(BLOCK) {
+            let neuron = |offset: usize| Some(first + offset).filter(|it| *it < layer.outputs);
+            let of = |offset, input| neuron(offset).map_or(0.0, |it| layer.weights[it * layer.inputs + input]);
+            weights.extend((0..layer.inputs).map(|input| std::array::from_fn(|it| of(it, input))));
+            bias.push(std::array::from_fn(|it| neuron(it).map_or(0.0, |it| layer.bias[it])));
+        }
+        Self { inputs: layer.inputs, weights, bias }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,fma")]
+fn run_avx512(kernel: &Kernel, inputs: &[f32], scratch: &mut Scratch, results: &mut Results<'_>) {
+    run::<true>(kernel, inputs, scratch, results);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn run_avx2(kernel: &Kernel, inputs: &[f32], scratch: &mut Scratch, results: &mut Results<'_>) {
+    run::<true>(kernel, inputs, scratch, results);
+}
+
+#[inline(always)]
+fn run<const FMA: bool>(kernel: &Kernel, inputs: &[f32], scratch: &mut Scratch, results: &mut Results<'_>) {
+    let features = kernel.features;
+    let rows = inputs.len() / features;
+    let Scratch { input, one, other } = scratch;
+    let mut first = 0;
+    while first < rows {
+        let count = (rows - first).min(LANES);
+        let group = &inputs[first * features..(first + count) * features];
+        transpose(group, features, count, input);
+        forward::<FMA>(kernel, input, one, other);
+        residuals(&input[..features], &mut one[..features]);
+        match results {
+            Results::Scores(scores, top) => {
+                dense::<FMA>(&kernel.whitening, &one[..features], other);
+                let (scores, top) = (&mut scores[first..first + count], &mut top[first..first + count]);
+                summarise(&input[..features], &other[..features], scores, top);
+            }
+            Results::Residuals(residuals) => {
+                for (row, residuals) in residuals[first * features..].chunks_exact_mut(features).take(count).enumerate() {
+                    for (value, lanes) in residuals.iter_mut().zip(one.iter()) {
+                        *value = lanes[row];
+                    }
+                }
+            }
+        }
+        first += count;
+    }
+}
+
+/// Puts row-major `group` into lanes; lanes without a row are 0.
+#[inline(always)]
+fn transpose(group: &[f32], features: usize, count: usize, lanes: &mut [Lanes]) {
+    for (feature, lane) in lanes[..features].iter_mut().enumerate() {
+        for row in 0..LANES {
+            lane[row] = if row < count { group[row * features + feature] } else { 0.0 };
+        }
+    }
+}
+
+/// Leaves the reconstruction of `input` in `one`.
+#[inline(always)]
+fn forward<const FMA: bool>(kernel: &Kernel, input: &[Lanes], one: &mut Vec<Lanes>, other: &mut Vec<Lanes>) {
+    for (value, known) in other.iter_mut().zip(input) {
+        for lane in 0..LANES {
+            value[lane] = if known[lane].is_nan() { 0.0 } else { known[lane] };
+        }
+    }
+    let last = kernel.layers.len() - 1;
+    for (index, layer) in kernel.layers.iter().enumerate() {
+        dense::<FMA>(layer, &other[..layer.inputs], one);
+        if index < last {
+            for neuron in &mut one[..layer.bias.len() * BLOCK] {
+                for value in neuron {
+                    *value = tanh::<FMA>(*value);
+                }
+            }
+            std::mem::swap(one, other);
+        }
+    }
+}
+
+#[inline(always)]
+fn dense<const FMA: bool>(layer: &Packed, input: &[Lanes], output: &mut [Lanes]) {
+    let blocks = layer.weights.chunks_exact(layer.inputs).zip(&layer.bias);
+    for ((weights, bias), output) in blocks.zip(output.as_chunks_mut::<BLOCK>().0) {
+        let mut sums = [[0.0; LANES]; BLOCK];
+        for neuron in 0..BLOCK {
+            sums[neuron] = [bias[neuron]; LANES];
+        }
+        for (weight, value) in weights.iter().zip(input) {
+            for neuron in 0..BLOCK {
+                for lane in 0..LANES {
+                    sums[neuron][lane] = multiply_add::<FMA>(weight[neuron], value[lane], sums[neuron][lane]);
+                }
+            }
+        }
+        *output = sums;
+    }
+}
+
+/// Turns the reconstruction into the residual, which is 0 where the input is missing.
+#[inline(always)]
+fn residuals(input: &[Lanes], reconstruction: &mut [Lanes]) {
+    for (value, known) in reconstruction.iter_mut().zip(input) {
+        for lane in 0..LANES {
+            value[lane] = if known[lane].is_nan() { 0.0 } else { known[lane] - value[lane] };
+        }
+    }
+}
+
+/// Mean of the squared units over the features that are present, and the largest shares.
+#[inline(always)]
+fn summarise(input: &[Lanes], units: &[Lanes], scores: &mut [f32], top: &mut [[Share; TOP]]) {
+    let mut sum = [0.0_f32; LANES];
+    let mut present = [0.0_f32; LANES];
+    let mut best = [[0.0; LANES]; TOP];
+    let mut which = [[0_u32; LANES]; TOP];
+    for (index, (unit, known)) in units.iter().zip(input).enumerate() {
+        for lane in 0..LANES {
+            let missing = known[lane].is_nan();
+            let mut term = if missing { 0.0 } else { unit[lane] * unit[lane] };
+            let mut feature = index as u32;
+            sum[lane] += term;
+            present[lane] += if missing { 0.0 } else { 1.0 };
+            for place in 0..TOP {
+                let better = term > best[place][lane];
+                let (old, old_feature) = (best[place][lane], which[place][lane]);
+                best[place][lane] = if better { term } else { old };
+                which[place][lane] = if better { feature } else { old_feature };
+                term = if better { old } else { term };
+                feature = if better { old_feature } else { feature };
+            }
+        }
+    }
+    for (lane, (score, top)) in scores.iter_mut().zip(top).enumerate() {
+        *score = sum[lane] / present[lane].max(1.0);
+        let total = if sum[lane] > 0.0 { sum[lane] } else { 1.0 };
+        *top = std::array::from_fn(|place| Share { feature: which[place][lane], share: best[place][lane] / total });
+    }
+}
+
+/// tanh of each value, in place, by the same instructions as the fused pass.
+pub(crate) fn tanh_all(values: &mut [f32], instructions: Instructions) {
+    #[inline(always)]
+    fn all<const FMA: bool>(values: &mut [f32]) {
+        for value in values {
+            *value = tanh::<FMA>(*value);
+        }
+    }
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx512f,fma")]
+    fn avx512(values: &mut [f32]) {
+        all::<true>(values);
+    }
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2,fma")]
+    fn avx2(values: &mut [f32]) {
+        all::<true>(values);
+    }
+    match instructions.min(Instructions::detect()) {
+        #[cfg(target_arch = "x86_64")]
+        Instructions::Avx512 => {
+            #[expect(unsafe_code, reason = "a function compiled for AVX-512")]
+            // SAFETY: `min` with what was detected.
+            unsafe {
+                avx512(values);
+            }
+        }
+        #[cfg(target_arch = "x86_64")]
+        Instructions::Avx2 => {
+            #[expect(unsafe_code, reason = "a function compiled for AVX2 and FMA")]
+            // SAFETY: `min` with what was detected.
+            unsafe {
+                avx2(values);
+            }
+        }
+        _ => all::<false>(values),
+    }
+}
+
+/// Hyperbolic tangent, a few units in the last place off.
+///
+/// # Source
+///
+/// The rational approximation of Eigen, `generic_fast_tanh_float` in `MathFunctionsImpl.h`: beyond the clamp tanh
+/// rounds to ±1.
+#[inline(always)]
+#[expect(clippy::excessive_precision, reason = "the constants as the source has them")]
+fn tanh<const FMA: bool>(value: f32) -> f32 {
+    const CLAMP: f32 = 7.905_311_107_635_498;
+    const ODD: [f32; 7] = [
+        -2.760_768_477_423_55e-16,
+        2.000_187_904_824_77e-13,
+        -8.604_671_522_137_35e-11,
+        5.122_297_090_371_14e-8,
+        1.485_722_357_179_79e-5,
+        6.372_619_288_754_36e-4,
+        4.893_524_558_917_86e-3,
+    ];
+    const EVEN: [f32; 4] =
+        [1.198_258_394_667_02e-6, 1.185_347_056_866_54e-4, 2.268_434_632_439_00e-3, 4.893_525_185_543_85e-3];
+    let value = value.clamp(-CLAMP, CLAMP);
+    let square = value * value;
+    let mut odd = ODD[0];
+    for coefficient in &ODD[1..] {
+        odd = multiply_add::<FMA>(odd, square, *coefficient);
+    }
+    let mut even = EVEN[0];
+    for coefficient in &EVEN[1..] {
+        even = multiply_add::<FMA>(even, square, *coefficient);
+    }
+    value * odd / even
+}
+
+#[inline(always)]
+fn multiply_add<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
+    if FMA { a.mul_add(b, c) } else { a * b + c }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tanh_is_close_to_the_library_everywhere() {
+        for instructions in Instructions::available() {
+            let inputs: Vec<f32> = (-12_000..=12_000).map(|it| it as f32 / 1000.0).collect();
+            let mut outputs = inputs.clone();
+            tanh_all(&mut outputs, instructions);
+            for (input, output) in inputs.iter().zip(outputs) {
+                assert!((output - input.tanh()).abs() < 5e-7, "{instructions:?}: tanh({input}) = {output}");
+            }
+        }
+    }
+}

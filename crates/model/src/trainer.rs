@@ -1,0 +1,484 @@
+//! Trains a model on readings that stream by.
+//!
+//! ```text
+//! feed ─▶ filter ─▶ kept rows ─finish─▶ order, split by device ─▶ normaliser ─▶ learn ⇄ leave out the unwell
+//!                                                                                 │
+//!                                    Artifact ◀─ threshold ◀─ whitening ◀─ held-back devices
+//! ```
+//!
+//! The result is a function of (configuration, seed, set of rows): rows are put in order of device and time, so
+//! it does not matter in which order partitions were read.
+
+use std::collections::BTreeSet;
+
+use telltale_features::{Fitting, Normaliser, Specification};
+
+use crate::artifact::{About, Artifact, FORMAT, GOLDEN_ROWS, KIND, Lineage, Parts};
+use crate::config::{ConfigError, TrainingConfig};
+use crate::drift::Reference;
+use crate::kernel::{Instructions, Kernel, Results, Scratch, Share, TOP};
+use crate::learn::{Learner, ROBUST};
+use crate::network::{Dense, Network};
+use crate::random::{Random, mixed};
+use crate::residuals::whitening;
+use crate::score::{Model, Scores};
+use crate::threshold::threshold;
+use crate::trim::healthy;
+
+/// Least rows that a model can be trained on.
+pub const LEAST_ROWS: usize = 200;
+/// Devices below which minutes instead of devices are held back.
+const FEW_DEVICES: usize = 20;
+/// Rows of one device within this time are kept or left out together.
+const KEEP_TOGETHER_MS: i64 = 60_000;
+/// Times the unwell are looked for and training goes on without them.
+const ROUNDS: u32 = 2;
+/// candle's `backward` recurses once per operation.
+const STACK: usize = 64 << 20;
+
+/// Readings to learn from.
+#[derive(Debug, Clone, Copy)]
+pub struct Rows<'a> {
+    /// `(n, training columns)`, row-major, NaN for null.
+    pub values: &'a [f32],
+    /// [`crate::device_hash`] of each row's device.
+    pub devices: &'a [u64],
+    /// Event time of each row in ms.
+    pub times_ms: &'a [i64],
+    /// Whether each row is labelled as failing; empty where there is no label.
+    pub failing: &'a [bool],
+}
+
+/// Collects readings and trains on them.
+#[derive(Debug)]
+pub struct Trainer {
+    specification: Specification,
+    config: TrainingConfig,
+    seed: u64,
+    seen: u64,
+    kept: Kept,
+}
+
+/// A trained model, and how training went.
+#[derive(Debug, Clone)]
+pub struct Trained {
+    /// The model as bytes.
+    pub artifact: Artifact,
+    /// The model, ready to score.
+    pub model: Model,
+    /// Loss after each pass.
+    pub curve: Vec<CurvePoint>,
+    /// Columns that did not vary and so carry nothing; worth a warning.
+    pub constant_columns: Vec<String>,
+}
+
+/// One pass over the rows.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct CurvePoint {
+    /// Number of the pass, from 1.
+    pub epoch: u32,
+    /// Mean loss of the pass's steps, with noise.
+    pub loss: f32,
+    /// Loss on the held-back devices, without noise.
+    pub held_back_loss: f32,
+}
+
+/// Why no model came of the rows.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TrainError {
+    /// A setting is out of range.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The specification is not valid.
+    #[error("feature specification: {problem}")]
+    Specification {
+        /// What is wrong.
+        problem: String,
+    },
+    /// The parts of [`Rows`] do not belong together.
+    #[error("{values} values, {devices} devices and {times} times are no rows of {columns} columns")]
+    Shape {
+        /// Number of values.
+        values: usize,
+        /// Number of devices.
+        devices: usize,
+        /// Number of times.
+        times: usize,
+        /// Columns of the specification.
+        columns: usize,
+    },
+    /// Too few rows passed the filter.
+    #[error("{kept} of {seen} readings can be learned from; at least {LEAST_ROWS} are needed")]
+    TooFew {
+        /// Rows that can be learned from.
+        kept: usize,
+        /// Rows that were fed.
+        seen: u64,
+    },
+    /// No column varies.
+    #[error("no column varies in {rows} readings: there is nothing to learn")]
+    Constant {
+        /// Rows that were learned from.
+        rows: usize,
+    },
+    /// The numbers ran away.
+    #[error("training diverged in pass {epoch}: the loss is {loss}; lower the learning rate")]
+    Diverged {
+        /// Number of the pass.
+        epoch: u32,
+        /// The loss.
+        loss: f32,
+    },
+    /// The library failed.
+    #[error("computing gradients")]
+    Compute(#[from] candle_core::Error),
+    /// The thread for training could not be started.
+    #[error("starting the training thread")]
+    Thread(#[source] std::io::Error),
+    /// The training thread panicked.
+    #[error("the training thread panicked")]
+    Panicked,
+    /// The model does not pass the checks that its readers make.
+    #[error("the trained model does not pass its own checks")]
+    Check(#[from] crate::loader::LoadError),
+}
+
+/// Rows that can be learned from, without the columns that only the filter needs.
+#[derive(Debug, Clone, Default)]
+struct Kept {
+    values: Vec<f32>,
+    devices: Vec<u64>,
+    times_ms: Vec<i64>,
+}
+
+/// A part of the rows, normalised.
+struct Split {
+    inputs: Vec<f32>,
+    devices: Vec<u64>,
+    keep: Vec<bool>,
+}
+
+impl Trainer {
+    /// Starts without rows.
+    ///
+    /// # Errors
+    ///
+    /// Says which setting is out of range.
+    pub fn new(specification: Specification, config: TrainingConfig, seed: u64) -> Result<Self, TrainError> {
+        config.check()?;
+        specification.check().map_err(|problem| TrainError::Specification { problem })?;
+        Ok(Self { specification, config, seed, seen: 0, kept: Kept::default() })
+    }
+
+    /// Takes rows in, as they are read. Memory is bounded by the configuration's capacity.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the parts of `rows` do not belong together.
+    pub fn feed(&mut self, rows: &Rows<'_>) -> Result<(), TrainError> {
+        let columns = self.specification.training_columns().len();
+        let features = self.specification.features.len();
+        let count = rows.devices.len();
+        let labels = rows.failing.is_empty() || rows.failing.len() == count;
+        if rows.values.len() != count * columns || rows.times_ms.len() != count || !labels {
+            let Rows { values, devices, times_ms, .. } = rows;
+            let (values, devices, times) = (values.len(), devices.len(), times_ms.len());
+            return Err(TrainError::Shape { values, devices, times, columns });
+        }
+        self.seen += count as u64;
+        for (index, row) in rows.values.chunks_exact(columns).enumerate() {
+            if self.specification.learns_from(row, rows.failing.get(index) == Some(&true)) {
+                self.kept.values.extend_from_slice(&row[..features]);
+                self.kept.devices.push(rows.devices[index]);
+                self.kept.times_ms.push(rows.times_ms[index]);
+            }
+        }
+        if self.kept.devices.len() >= self.config.capacity * 2 {
+            self.kept = self.kept.limited(features, self.config.capacity);
+        }
+        Ok(())
+    }
+
+    /// Rows fed so far, learned from or not.
+    #[must_use]
+    pub fn seen(&self) -> u64 {
+        self.seen
+    }
+
+    /// Trains on the rows fed. Takes a thread with a stack of its own, and as long as `visits` says.
+    ///
+    /// # Errors
+    ///
+    /// Says why there is no model.
+    pub fn finish(self, lineage: Lineage) -> Result<Trained, TrainError> {
+        std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new().name("learn".to_owned()).stack_size(STACK);
+            let running = thread.spawn_scoped(scope, || self.train(lineage)).map_err(TrainError::Thread)?;
+            running.join().map_err(|_| TrainError::Panicked)?
+        })
+    }
+
+    fn train(self, lineage: Lineage) -> Result<Trained, TrainError> {
+        let features = self.specification.features.len();
+        let kept = self.kept.limited(features, self.config.capacity).ordered(features);
+        let rows = kept.devices.len();
+        if rows < LEAST_ROWS {
+            return Err(TrainError::TooFew { kept: rows, seen: self.seen });
+        }
+        let held_back = kept.held_back(self.config.held_back);
+        let normaliser = self.fit(&kept, &held_back);
+        let constant_columns: Vec<_> = normaliser.constant_columns().into_iter().map(str::to_owned).collect();
+        if constant_columns.len() == features {
+            return Err(TrainError::Constant { rows });
+        }
+        let mut learning = Split::new(&kept, &normaliser, |row| !held_back[row]);
+        let mut held = Split::new(&kept, &normaliser, |row| held_back[row]);
+
+        let mut random = Random::new(self.seed);
+        let mut network = Network::initial(features, &self.config.hidden, &mut random);
+        let mut curve = Vec::new();
+        let mut units = None;
+        for _ in 0..ROUNDS {
+            network = self.learn(network, &learning, &held, &mut random, &mut curve)?;
+            let found = held.whiten(&network);
+            learning.trim(&network, &found);
+            held.trim(&network, &found);
+            units = Some(held.whiten(&network));
+        }
+        let whitening = units.unwrap_or_else(|| held.whiten(&network));
+        let threshold = threshold(&held.kept_scores(&network, &whitening), self.config.false_alarm_rate);
+        let trimmed_rows = [&learning, &held].iter().flat_map(|it| &it.keep).filter(|it| !**it).count();
+        let about = About {
+            format: FORMAT,
+            kind: KIND.to_owned(),
+            specification: self.specification,
+            config: self.config,
+            seed: self.seed,
+            rows: rows as u64,
+            trimmed_rows: trimmed_rows as u64,
+            threshold,
+            lineage,
+        };
+        let (artifact, model) = packed(about, normaliser, network, whitening, &kept, &learning)?;
+        Ok(Trained { artifact, model, curve, constant_columns })
+    }
+
+    fn fit(&self, kept: &Kept, held_back: &[bool]) -> Normaliser {
+        let mut fitting = Fitting::new(self.specification.clone());
+        let rows = kept.values.chunks_exact(self.specification.features.len());
+        rows.zip(held_back).filter(|(_, held)| !**held).for_each(|(row, _)| fitting.add(row));
+        fitting.finish()
+    }
+
+    /// Learns from the rows of `learning` that are kept, and returns the network that did best on `held`.
+    fn learn(
+        &self,
+        start: Network,
+        learning: &Split,
+        held: &Split,
+        random: &mut Random,
+        curve: &mut Vec<CurvePoint>,
+    ) -> Result<Network, TrainError> {
+        let config = &self.config;
+        let features = start.features();
+        let clean = learning.kept_inputs(features);
+        let held = held.kept_inputs(features);
+        let rows = clean.len() / features;
+        let passes = (config.visits / u64::from(ROUNDS) / rows.max(1) as u64).clamp(1, u64::from(config.epochs));
+        let mut learner = Learner::new(&start)?;
+        let mut best = (mean_loss(&start, &held), start);
+        let mut order: Vec<usize> = (0..rows).collect();
+        let (mut inputs, mut targets) = (Vec::new(), Vec::new());
+        let mut without_improvement = 0;
+        for pass in 0..passes {
+            random.shuffle(&mut order);
+            let (mut total, mut steps) = (0.0, 0.0);
+            for (step, batch) in order.chunks(config.batch).enumerate() {
+                inputs.clear();
+                targets.clear();
+                for row in batch {
+                    targets.extend_from_slice(&clean[row * features..][..features]);
+                }
+                inputs.extend(targets.iter().map(|it| it + config.noise * random.normal()));
+                let done = (pass as f32 + (step * config.batch) as f32 / rows as f32) / passes as f32;
+                total += learner.step(&inputs, &targets, config.learning_rate * annealed(done))?;
+                steps += 1.0;
+            }
+            let network = learner.network();
+            let point = CurvePoint {
+                epoch: curve.len() as u32 + 1,
+                loss: total / steps,
+                held_back_loss: mean_loss(&network, &held),
+            };
+            curve.push(point);
+            if !point.loss.is_finite() || !point.held_back_loss.is_finite() || !network.is_finite() {
+                return Err(TrainError::Diverged { epoch: point.epoch, loss: point.loss });
+            }
+            if point.held_back_loss < best.0 {
+                best = (point.held_back_loss, network);
+                without_improvement = 0;
+            } else {
+                without_improvement += 1;
+                if without_improvement >= config.patience {
+                    break;
+                }
+            }
+        }
+        Ok(best.1)
+    }
+}
+
+/// Falls from 1 to 0.01 along a cosine while `done` goes from 0 to 1.
+fn annealed(done: f32) -> f32 {
+    0.01 + 0.99 * 0.5 * (1.0 + (done * std::f32::consts::PI).cos())
+}
+
+fn packed(
+    about: About,
+    normaliser: Normaliser,
+    network: Network,
+    whitening: Dense,
+    kept: &Kept,
+    learning: &Split,
+) -> Result<(Artifact, Model), TrainError> {
+    let features = network.features();
+    // Rows evenly over the devices, so over the states that a device can be in.
+    let rows = kept.devices.len();
+    let golden = (0..GOLDEN_ROWS).map(|it| it * (rows - 1) / (GOLDEN_ROWS - 1));
+    let golden_rows: Vec<f32> =
+        golden.flat_map(|it| kept.values[it * features..][..features].iter().map(|it| finite_or_nan(*it))).collect();
+    let mut parts = Parts {
+        about,
+        reference: Reference::fit(&learning.inputs, features),
+        normaliser,
+        network,
+        whitening,
+        golden_rows,
+        golden_scores: vec![0.0; GOLDEN_ROWS],
+    };
+    let model = Model::new(parts.clone(), String::new(), Instructions::detect());
+    let mut scores = Scores::default();
+    model.score(&parts.golden_rows, &mut scores);
+    parts.golden_scores = scores.scores;
+    let artifact = Artifact::pack(&parts);
+    let model = crate::loader::unpack(&artifact.bytes, artifact.sha256.clone())?;
+    Ok((artifact, model))
+}
+
+fn finite_or_nan(value: f32) -> f32 {
+    if value.is_finite() { value } else { f32::NAN }
+}
+
+impl Kept {
+    /// At most `capacity` rows: whole minutes of devices, by hash, whatever the order they came in.
+    fn limited(&self, features: usize, capacity: usize) -> Self {
+        if self.devices.len() <= capacity {
+            return self.clone();
+        }
+        let mut order: Vec<usize> = (0..self.devices.len()).collect();
+        let rank = |row: usize| {
+            let minute = self.times_ms[row].div_euclid(KEEP_TOGETHER_MS);
+            mixed(self.devices[row] ^ mixed(minute as u64))
+        };
+        order.sort_by(|one, other| rank(*one).cmp(&rank(*other)).then_with(|| self.compare(*one, *other, features)));
+        order.truncate(capacity);
+        self.chosen(&order, features)
+    }
+
+    /// The rows in order of device and time.
+    fn ordered(&self, features: usize) -> Self {
+        let mut order: Vec<usize> = (0..self.devices.len()).collect();
+        order.sort_by(|one, other| self.compare(*one, *other, features));
+        self.chosen(&order, features)
+    }
+
+    /// By device, time and, should both be equal, value.
+    fn compare(&self, one: usize, other: usize, features: usize) -> std::cmp::Ordering {
+        let place = |row: usize| (self.devices[row], self.times_ms[row]);
+        let bits = |row: usize| self.values[row * features..][..features].iter().map(|it| it.to_bits());
+        place(one).cmp(&place(other)).then_with(|| bits(one).cmp(bits(other)))
+    }
+
+    fn chosen(&self, order: &[usize], features: usize) -> Self {
+        Self {
+            values: order.iter().flat_map(|row| &self.values[row * features..][..features]).copied().collect(),
+            devices: order.iter().map(|row| self.devices[*row]).collect(),
+            times_ms: order.iter().map(|row| self.times_ms[*row]).collect(),
+        }
+    }
+
+    /// Which rows are held back: those of a share of the devices, by hash; of few devices, a share of their minutes.
+    fn held_back(&self, share: f64) -> Vec<bool> {
+        let devices: BTreeSet<u64> = self.devices.iter().copied().collect();
+        let few = devices.len() < FEW_DEVICES;
+        let unit = |row: usize| {
+            let minute = if few { self.times_ms[row].div_euclid(KEEP_TOGETHER_MS) as u64 + 1 } else { 0 };
+            mixed(self.devices[row] ^ mixed(minute).rotate_left(17) ^ 0x7E11_7A1E)
+        };
+        let limit = (share * u64::MAX as f64) as u64;
+        let mut held: Vec<bool> = (0..self.devices.len()).map(|row| unit(row) < limit).collect();
+        let count = held.iter().filter(|it| **it).count();
+        // One minute of one device cannot be split by hash: then the newest rows are held back.
+        let sensible = held.len() / 50..=held.len() - held.len() / 4;
+        if !sensible.contains(&count) {
+            let first = ((1.0 - share) * held.len() as f64) as usize;
+            held.iter_mut().enumerate().for_each(|(row, it)| *it = row >= first);
+        }
+        held
+    }
+}
+
+impl Split {
+    fn new(kept: &Kept, normaliser: &Normaliser, belongs: impl Fn(usize) -> bool) -> Self {
+        let features = normaliser.specification().features.len();
+        let rows: Vec<usize> = (0..kept.devices.len()).filter(|it| belongs(*it)).collect();
+        let part = kept.chosen(&rows, features);
+        let mut inputs = Vec::new();
+        normaliser.apply(&part.values, features, &mut inputs);
+        Self { inputs, devices: part.devices, keep: vec![true; rows.len()] }
+    }
+
+    /// Inputs of the rows that are kept, missing values as 0.
+    fn kept_inputs(&self, features: usize) -> Vec<f32> {
+        let rows = self.inputs.chunks_exact(features).zip(&self.keep).filter(|(_, keep)| **keep);
+        rows.flat_map(|(row, _)| row).map(|it| if it.is_nan() { 0.0 } else { *it }).collect()
+    }
+
+    fn whiten(&self, network: &Network) -> Dense {
+        whitening(&residuals(network, &self.inputs), network.features(), &self.keep)
+    }
+
+    fn scores(&self, network: &Network, whitening: &Dense) -> Vec<f32> {
+        let kernel = Kernel::new(network, whitening, Instructions::detect());
+        let rows = self.devices.len();
+        let (mut scores, mut top) = (vec![0.0; rows], vec![[Share::default(); TOP]; rows]);
+        kernel.run(&self.inputs, &mut Scratch::default(), &mut Results::Scores(&mut scores, &mut top));
+        scores
+    }
+
+    fn kept_scores(&self, network: &Network, whitening: &Dense) -> Vec<f32> {
+        let scores = self.scores(network, whitening);
+        scores.into_iter().zip(&self.keep).filter(|(_, keep)| **keep).map(|(score, _)| score).collect()
+    }
+
+    fn trim(&mut self, network: &Network, whitening: &Dense) {
+        self.keep = healthy(&self.scores(network, whitening), &self.devices);
+    }
+}
+
+fn residuals(network: &Network, inputs: &[f32]) -> Vec<f32> {
+    let features = network.features();
+    let unused = Dense { inputs: features, outputs: 0, weights: Vec::new(), bias: Vec::new() };
+    let mut residuals = vec![0.0; inputs.len()];
+    let kernel = Kernel::new(network, &unused, Instructions::detect());
+    kernel.run(inputs, &mut Scratch::default(), &mut Results::Residuals(&mut residuals));
+    residuals
+}
+
+/// The loss that is learned by, without noise.
+fn mean_loss(network: &Network, inputs: &[f32]) -> f32 {
+    let residuals = residuals(network, inputs);
+    let terms = residuals.iter().map(|it| f64::from(ROBUST * ROBUST * ((1.0 + (it / ROBUST).powi(2)).sqrt() - 1.0)));
+    (terms.sum::<f64>() / residuals.len().max(1) as f64) as f32
+}
