@@ -407,7 +407,7 @@ impl Session {
     }
 
     /// Waits before the next attempt to connect; returns whether the session was closed meanwhile.
-    async fn pause(&self) -> bool {
+    async fn pause(&mut self) -> bool {
         let pause = pause(self.options.seed, self.failures);
         // Both are safe to cancel.
         tokio::select! {
