@@ -132,6 +132,12 @@ impl Batch {
 }
 
 impl<'a> Record<'a> {
+    /// The partition it came from.
+    #[must_use]
+    pub fn partition(&self) -> i32 {
+        self.batch.partition
+    }
+
     /// Position in its partition.
     #[must_use]
     pub fn offset(&self) -> i64 {
