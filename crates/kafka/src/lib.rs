@@ -17,6 +17,7 @@ mod client;
 mod config;
 mod error;
 pub mod exactly_once;
+mod group;
 pub mod producer;
 pub mod reader;
 pub mod registry;
@@ -26,6 +27,7 @@ mod transactional;
 
 pub use config::{KafkaConfig, RegistryConfig, SaslMechanism, Security};
 pub use error::Error;
+pub use group::Group;
 pub use producer::Producer;
 pub use reader::{Isolation, Reader};
 pub use registry::{Registry, RegistryError};

@@ -1,0 +1,61 @@
+//! What a consumer group has committed, asked from outside the group.
+
+use std::collections::BTreeMap;
+
+use rdkafka::Offset;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+
+use crate::client::{Log, REQUEST, partitions, positions, request};
+use crate::config::KafkaConfig;
+use crate::error::Error;
+
+/// Looks at the offsets of a group without becoming its member.
+pub struct Group {
+    consumer: BaseConsumer<Log>,
+    bootstrap: String,
+    name: String,
+}
+
+impl Group {
+    /// Makes the client; connects when it is first used.
+    ///
+    /// # Errors
+    ///
+    /// Returns what is wrong with the settings.
+    pub fn open(kafka: &KafkaConfig, group: &str) -> Result<Self, Error> {
+        let mut client = kafka.client()?;
+        client
+            .set("group.id", group)
+            .set("enable.auto.commit", "false")
+            .set("allow.auto.create.topics", "false")
+            // Else the answer waits for the group's open transaction, and under load there is always one.
+            .set("isolation.level", "read_uncommitted");
+        let consumer = client
+            .create_with_context(Log::default())
+            .map_err(|source| Error::Client { purpose: "group offsets", source })?;
+        Ok(Self { consumer, bootstrap: kafka.bootstrap.clone(), name: group.to_owned() })
+    }
+
+    /// The next offset the group will read of each partition of `topic`; without those it never committed.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when the topic does not exist or Kafka cannot be asked.
+    pub fn committed(&self, topic: &str) -> Result<BTreeMap<i32, i64>, Error> {
+        let partitions = partitions(self.consumer.client(), &self.bootstrap, topic)?;
+        let list = positions(partitions.into_iter().map(|it| (topic, it, Offset::Invalid)));
+        let attempt = format!("asking what group {} has committed of {topic}", self.name);
+        let found = self.consumer.committed_offsets(list, REQUEST).map_err(request(&self.bootstrap, attempt))?;
+        let offsets = found.elements().into_iter().filter_map(|it| match it.offset() {
+            Offset::Offset(offset) => Some((it.partition(), offset)),
+            _ => None,
+        });
+        Ok(offsets.collect())
+    }
+}
+
+impl std::fmt::Debug for Group {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Group").field("name", &self.name).finish_non_exhaustive()
+    }
+}
