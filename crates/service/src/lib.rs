@@ -21,7 +21,7 @@ mod stage;
 mod telemetry;
 
 pub use host::{Host, HostError, Running, ServiceError};
-pub use run::{command, run};
+pub use run::{command, run, run_with};
 pub use service::Service;
 pub use settings::{Address, LogFormat, ProcessConfig, Share};
 pub use shutdown::Shutdown;

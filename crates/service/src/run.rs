@@ -33,7 +33,8 @@ where
     run_with(name, std::env::args_os(), f)
 }
 
-fn run_with<C, E, F>(name: &'static str, args: impl IntoIterator<Item = OsString>, f: F) -> ExitCode
+/// Runs a service as [`run`] does, with these arguments; the first one stands for the program.
+pub fn run_with<C, E, F>(name: &'static str, args: impl IntoIterator<Item = OsString>, f: F) -> ExitCode
 where
     C: Parser + Debug + Send + 'static,
     E: Error + Send + Sync + 'static,
