@@ -10,6 +10,8 @@ const TICKS_PER_SECOND: f64 = 100.0;
 pub struct Usage {
     /// Processor time of all threads, in seconds.
     pub cpu_seconds: Option<f64>,
+    /// Resident set now, in MB (10⁶ bytes).
+    pub rss_mb: Option<f64>,
     /// Largest resident set so far, in MB (10⁶ bytes).
     pub peak_rss_mb: Option<f64>,
 }
@@ -18,9 +20,11 @@ impl Usage {
     /// Reads the figures of this process from `/proc`, which only Linux has.
     #[must_use]
     pub fn of_this_process() -> Self {
+        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
         Self {
             cpu_seconds: fs::read_to_string("/proc/self/stat").ok().and_then(|it| cpu_seconds(&it)),
-            peak_rss_mb: fs::read_to_string("/proc/self/status").ok().and_then(|it| peak_rss_mb(&it)),
+            rss_mb: memory_mb(&status, "VmRSS:"),
+            peak_rss_mb: memory_mb(&status, "VmHWM:"),
         }
     }
 }
@@ -34,9 +38,9 @@ fn cpu_seconds(stat: &str) -> Option<f64> {
     Some((user + system) as f64 / TICKS_PER_SECOND)
 }
 
-/// `VmHWM`, which the kernel gives in units of 1024 bytes.
-fn peak_rss_mb(status: &str) -> Option<f64> {
-    let line = status.lines().find_map(|it| it.strip_prefix("VmHWM:"))?;
+/// A line of `/proc/<pid>/status`, where the kernel gives memory in units of 1024 bytes.
+fn memory_mb(status: &str, name: &str) -> Option<f64> {
+    let line = status.lines().find_map(|it| it.strip_prefix(name))?;
     let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kibibytes as f64 * 1024.0 / 1e6)
 }
@@ -49,7 +53,7 @@ mod tests {
     fn reads_the_kernels_texts() {
         let stat = "812 (a (b) c) S 1 2 3 4 5 6 7 8 9 10 250 150 0 0 20 0 1 0 99 0 0";
         assert_eq!(cpu_seconds(stat), Some(4.0));
-        assert_eq!(peak_rss_mb("VmPeak:\t 9 kB\nVmHWM:\t   2000 kB\n"), Some(2.048));
+        assert_eq!(memory_mb("VmPeak:\t 9 kB\nVmHWM:\t   2000 kB\n", "VmHWM:"), Some(2.048));
     }
 
     #[test]
@@ -58,7 +62,7 @@ mod tests {
             assert_eq!(cpu_seconds(text), None, "{text:?}");
         }
         for text in ["", "VmHWM:", "VmHWM: many kB", "VmHWM: 5 pages"] {
-            assert_eq!(peak_rss_mb(text), None, "{text:?}");
+            assert_eq!(memory_mb(text, "VmHWM:"), None, "{text:?}");
         }
     }
 

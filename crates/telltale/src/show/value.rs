@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use apache_avro::reader::datum::GenericDatumReader;
 use apache_avro::types::Value;
 use serde_json::{Map, Number, Value as Json};
 use telltale_records::framing;
@@ -56,8 +57,8 @@ pub fn plain(bytes: &[u8]) -> String {
 }
 
 fn avro(schema: &Schema, mut payload: &[u8]) -> Result<Json, String> {
-    let value =
-        apache_avro::from_avro_datum(schema.avro(), &mut payload, None).map_err(|error| error.to_string())?;
+    let reader = GenericDatumReader::builder(schema.avro()).build().map_err(|error| error.to_string())?;
+    let value = reader.read_value(&mut payload).map_err(|error| error.to_string())?;
     if !payload.is_empty() {
         return Err(format!("{} bytes are left after the record", payload.len()));
     }

@@ -235,10 +235,11 @@ impl Balance {
         }
     }
 
-    /// Takes in that the record `at` was made by model `version`.
-    pub fn version(&mut self, at: (Place, i64), version: i64) {
+    /// Takes in that the record `at` was made by model `version`; `rolled_back` says whether somebody went back
+    /// from one version to another.
+    pub fn version(&mut self, at: (Place, i64), version: i64, rolled_back: impl Fn(i64, i64) -> bool) {
         let before = self.versions.insert(at.0, version).unwrap_or(version);
-        if version < before {
+        if version < before && !rolled_back(before, version) {
             let at = self.name(at.0, at.1);
             self.report.add(Violation::VersionFell { at, from: before, to: version });
         }
@@ -412,8 +413,9 @@ mod tests {
     fn versions_only_rise_within_a_partition() {
         let mut balance = balance(&[], None);
         for (place, offset, version) in [(CLEAN, 0, 1), (CLEAN, 1, 3), (DEAD, 0, 1), (CLEAN, 2, 2), (CLEAN, 3, 2)] {
-            balance.version((place, offset), version);
+            balance.version((place, offset), version, |_, _| false);
         }
+        balance.version((CLEAN, 4), 1, |from, to| (from, to) == (2, 1));
         assert_eq!(
             texts(&balance.finish(true)),
             ["version fell: clean-2-2 is by model version 2, behind one by version 3"]

@@ -10,14 +10,16 @@ use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::{ControlFlow, Range};
 
-use telltale_kafka::{Isolation, KafkaConfig, Reader};
-use telltale_records::prediction::PredictionView;
+use telltale_kafka::{Group, Isolation, KafkaConfig, Reader};
+use telltale_records::prediction::{Prediction, Verdict};
 use telltale_records::source::SOURCE_HEADER;
 use telltale_records::{Record, Source, framing, topics};
 use tokio_util::sync::CancellationToken;
 
 use super::balance::{Balance, Place, Report, Violation};
 use super::ledger::Acknowledged;
+use crate::commands::models::Known;
+use crate::demo::{PREPROCESSOR_GROUP, SCORER_GROUP};
 use crate::evaluate::{Evaluation, Truth};
 use crate::truth_records;
 
@@ -28,7 +30,7 @@ const PREDICTIONS: usize = 2;
 const DEAD_LETTERS: usize = 3;
 
 /// Which groups read which source, so that what they committed can be held to have an outcome.
-const READERS: [(usize, &str); 2] = [(RAW, "preprocessor"), (CLEAN, "scorer")];
+const READERS: [(usize, &str); 2] = [(RAW, PREPROCESSOR_GROUP), (CLEAN, SCORER_GROUP)];
 
 /// What to check, and where.
 #[derive(Debug)]
@@ -85,14 +87,17 @@ impl Check<'_> {
         let names = [topics::SENSOR_DATA, topics::CLEAN, topics::PREDICTIONS, topics::DEAD_LETTERS];
         let mut balance = Balance::new(names.iter().map(|&it| it.to_owned()).collect());
         for (topic, group) in READERS {
-            let committed = telltale_kafka::topics::committed(self.kafka, group, names[topic])?;
+            let committed = Group::open(self.kafka, group)?.committed(names[topic])?;
             for (partition, range) in parts(&reader, names[topic])? {
                 balance.source(Place { topic, partition }, range, committed.get(&partition).copied());
             }
         }
+        let known = Known::read(self.kafka, self.stop)?;
         let mut truth = Truth::default();
-        read(&mut reader, topics::TRUTH, &self.stop, |record| {
-            truth_records::episodes(record).into_iter().for_each(|it| truth.add(it));
+        read(&mut reader, topics::TRUTH, self.stop, |record| {
+            if let Some(episode) = truth_records::episode(record) {
+                truth.add(episode);
+            }
         })?;
         let mut acknowledged = self.acknowledged.take();
         let raw = read(&mut reader, names[RAW], self.stop, |record| {
@@ -110,7 +115,7 @@ impl Check<'_> {
         let predictions = read(&mut reader, names[PREDICTIONS], self.stop, |record| {
             let at = place(PREDICTIONS, record);
             outcome(&mut balance, record, at);
-            predicted(&mut balance, &mut truth, record, at);
+            predicted(&mut balance, &mut truth, &known, record, at);
         })?;
         let dead_letters = read(&mut reader, names[DEAD_LETTERS], self.stop, |record| {
             outcome_if_any(&mut balance, record, place(DEAD_LETTERS, record));
@@ -157,7 +162,7 @@ fn read(
 }
 
 fn place(topic: usize, record: Record<'_>) -> (Place, i64) {
-    (Place { topic, partition: record.partition() }, record.offset())
+    (Place { topic, partition: record.source().partition }, record.offset())
 }
 
 /// Takes in the outcome that `record` is; it must say of what.
@@ -187,14 +192,14 @@ fn source(record: Record<'_>) -> Result<Source, String> {
     text.parse().map_err(|error: telltale_records::source::SourceError| format!("has a header that is wrong: {error}"))
 }
 
-fn predicted(balance: &mut Balance, truth: &mut Truth, record: Record<'_>, at: (Place, i64)) {
-    let view = record.value().and_then(framing::split).map(|(_, payload)| PredictionView::decode(payload));
-    match view {
-        Some(Ok(view)) => {
-            balance.version(at, view.model_version);
-            truth.prediction(view.car, view.event_time_ms, view.score as f32, view.anomaly);
+fn predicted(balance: &mut Balance, truth: &mut Truth, known: &Known, record: Record<'_>, at: (Place, i64)) {
+    let found = record.value().and_then(framing::split).map(|(_, payload)| Prediction::read(payload));
+    match found {
+        Some(Ok(found)) => {
+            balance.version(at, found.model_version, |from, to| known.rolled_back(from, to));
+            truth.prediction(found.car, found.event_time, found.score as f32, found.verdict == Verdict::Anomaly);
         }
-        Some(Err(error)) => balance.no_source(at, format!("is not a prediction: {error}")),
+        Some(Err((_, problem))) => balance.no_source(at, format!("is not a prediction: {problem}")),
         None => balance.no_source(at, "is not framed Avro".to_owned()),
     }
 }

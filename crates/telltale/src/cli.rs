@@ -1,0 +1,425 @@
+//! The command line: every command with its flags.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::num::NonZeroU64;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use telltale_kafka::{KafkaConfig, RegistryConfig};
+use telltale_mqtt::MqttConfig;
+
+/// Streaming machine learning for fleets of connected devices
+///
+/// Telltale takes sensor readings from MQTT, keeps them in Kafka, learns from the log alone, scores every
+/// reading with the newest model exactly once, and says which device is about to fail and why.
+///
+/// `telltale demo` shows all of it on this machine, without anything installed.
+#[derive(Debug, Parser)]
+#[command(name = "telltale", version, propagate_version = true, max_term_width = 110)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the whole pipeline in this process: cars, broker, Kafka's log, SQL, training, scoring
+    ///
+    /// Everything goes over the sockets, as it would between machines. In a terminal a live view shows the
+    /// stages, the model in force and the cars that stand out; else a line a second. Ctrl-C stops the cars,
+    /// lets the services finish, reads everything back, and prints the balance.
+    ///
+    /// Exits with 0 if nothing was lost or duplicated, with 1 otherwise.
+    Demo(Box<DemoArgs>),
+
+    /// Run just the embedded MQTT broker, Kafka-protocol log and schema registry in the foreground
+    ///
+    /// Any MQTT or Kafka client can be tried against them. For one machine, development and tests: a single
+    /// node, nothing is replicated.
+    Engines(EnginesArgs),
+
+    /// Create and list topics, look at their records
+    #[command(subcommand)]
+    Topics(TopicsCommand),
+
+    /// List and show models, go back to an earlier one
+    #[command(subcommand)]
+    Models(ModelsCommand),
+
+    /// List and show the records that could not go on, with their reasons
+    #[command(subcommand)]
+    DeadLetters(DeadLettersCommand),
+
+    /// Prove that each record has exactly one outcome
+    ///
+    /// Reads source and target topics as committed, and checks by the header `src` that each offset of
+    /// sensor-data has one outcome (a clean record or a dead letter), each offset of SENSOR_DATA_S_AVRO one
+    /// (a prediction or a dead letter), in order, and that the model version never falls within a partition.
+    /// With a simulator's ledger it also checks that every acknowledged reading is in sensor-data.
+    ///
+    /// Exits with 0 if all holds, with 1 after printing the violations.
+    Verify(VerifyArgs),
+
+    /// Check the whole way: publish one reading by MQTT and wait for its prediction
+    ///
+    /// Exits with 0 when the prediction arrives, with 1 after saying how far the reading came.
+    Probe(ProbeArgs),
+
+    /// Make the keys that sign models
+    #[command(subcommand)]
+    Keys(KeysCommand),
+
+    /// Print the completions of a shell
+    ///
+    /// For example: telltale completions bash > ~/.local/share/bash-completion/completions/telltale
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// How to reach Kafka and the schema registry.
+#[derive(Debug, Clone, Args)]
+pub struct Connection {
+    /// Kafka.
+    #[command(flatten)]
+    pub kafka: KafkaConfig,
+    /// Schema registry.
+    #[command(flatten)]
+    pub registry: RegistryConfig,
+}
+
+/// Where the engines listen and what they keep.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Engines")]
+pub struct EnginesArgs {
+    /// Port of the MQTT broker (v5 and v3.1.1); 0 takes any free one
+    #[arg(long, default_value_t = 1883, value_name = "PORT")]
+    pub mqtt_port: u16,
+
+    /// Port of the Kafka-protocol log; 0 takes any free one
+    #[arg(long, default_value_t = 9092, value_name = "PORT")]
+    pub kafka_port: u16,
+
+    /// Port of the schema registry; 0 takes any free one
+    #[arg(long, default_value_t = 8081, value_name = "PORT")]
+    pub registry_port: u16,
+
+    /// Folder that keeps the log and everything else; without it all is gone at the end
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+}
+
+/// `telltale demo`
+#[derive(Debug, Clone, Args)]
+pub struct DemoArgs {
+    /// Cars of the fleet, 1 to 15,000
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=15_000))]
+    pub cars: u32,
+
+    /// Readings a second of each car, above 0 up to 100
+    #[arg(long, default_value = "1", value_parser = rate)]
+    pub rate: f64,
+
+    /// Seed of the fleet and of the models: the same seed makes the same readings
+    #[arg(long, default_value_t = 7)]
+    pub seed: u64,
+
+    /// How long the cars run, such as 60s or 5m; without it until Ctrl-C
+    #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
+    pub length: Option<humantime::Duration>,
+
+    /// File the balance is written to as JSON
+    #[arg(long, value_name = "FILE")]
+    pub summary: Option<PathBuf>,
+
+    /// Partitions of the topics, 1 to 64
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub partitions: u16,
+
+    /// Share of healthy readings that may give alarm, above 0 and below 0.5
+    #[arg(long, default_value = "0.001", value_parser = share)]
+    pub false_alarm_rate: f64,
+
+    /// Print a line a second even in a terminal
+    #[arg(long)]
+    pub plain: bool,
+
+    /// What is logged: a level, or `target=level` directives separated by commas
+    #[arg(long, env = "LOG", value_name = "FILTER", default_value = "warn")]
+    pub log: String,
+
+    /// Port of /livez, /readyz and /metrics; 0 takes any free one
+    #[arg(long, default_value_t = 8080, value_name = "PORT")]
+    pub http_port: u16,
+
+    /// The engines.
+    #[command(flatten)]
+    pub engines: EnginesArgs,
+}
+
+/// `telltale topics`
+#[derive(Debug, Subcommand)]
+pub enum TopicsCommand {
+    /// Create every topic of the design that is missing
+    Create {
+        /// Partitions of the topics that hold the fleet's data
+        #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(i32).range(1..=10_000))]
+        partitions: i32,
+        /// Replicas of each partition
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..=32))]
+        replication: i32,
+        /// Where to.
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// List the topics with their partitions and records
+    List {
+        /// Where from.
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Print the records of a topic as they come, Avro and JSON decoded, with their headers
+    Tail(Box<TailArgs>),
+}
+
+/// `telltale topics tail`
+#[derive(Debug, Args)]
+pub struct TailArgs {
+    /// Name of the topic
+    pub topic: String,
+
+    /// Where to begin: the last few records, the first record there is, or behind the last one
+    #[arg(long, value_enum, default_value_t = From::Last)]
+    pub from: From,
+
+    /// Stop after so many records
+    #[arg(long, short = 'n', value_name = "COUNT")]
+    pub count: Option<NonZeroU64>,
+
+    /// Only records with this key
+    #[arg(long, value_name = "KEY")]
+    pub key: Option<String>,
+
+    /// Only records of this partition
+    #[arg(long, value_name = "PARTITION")]
+    pub partition: Option<i32>,
+
+    /// Stop at the end of the topic instead of waiting for more
+    #[arg(long)]
+    pub no_follow: bool,
+
+    /// Also records of transactions that are open or were aborted
+    #[arg(long)]
+    pub uncommitted: bool,
+
+    /// Where from.
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
+/// Where a tail begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum From {
+    /// At the first record there is
+    Beginning,
+    /// Ten offsets before the end of each partition
+    Last,
+    /// Behind the last record
+    End,
+}
+
+/// `telltale models`
+#[derive(Debug, Subcommand)]
+pub enum ModelsCommand {
+    /// List every model that was published, which one is in force, and what was refused
+    List {
+        /// Where from.
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Show one model: what it learnt from, its threshold, its hash, whether its signature holds
+    Show {
+        /// Version; the one in force if absent
+        version: Option<u64>,
+        /// File with the key (PEM) that signatures are checked with
+        #[arg(long, value_name = "FILE")]
+        verifying_key: Option<PathBuf>,
+        /// Where from.
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Put an earlier version back in force
+    ///
+    /// Publishes the earlier model again with a higher generation, signed. The scorers take it over between two
+    /// transactions. The version numbers of predictions then fall once, and `verify` knows why.
+    Rollback {
+        /// Version to go back to
+        version: u64,
+        /// File with the key (PEM) that models are signed with
+        #[arg(long, value_name = "FILE")]
+        signing_key: PathBuf,
+        /// Where to.
+        #[command(flatten)]
+        connection: Connection,
+    },
+}
+
+/// `telltale dead-letters`
+#[derive(Debug, Subcommand)]
+pub enum DeadLettersCommand {
+    /// List the newest dead letters, one line each, and how many there are of each reason
+    List {
+        /// Most lines
+        #[arg(long, short = 'n', value_name = "COUNT", default_value_t = 20)]
+        count: usize,
+        /// Only those with this reason, such as schema-mismatch
+        #[arg(long, value_name = "REASON")]
+        reason: Option<String>,
+        /// Where from.
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Show one dead letter whole
+    Show {
+        /// Its offset, as `list` prints it
+        offset: i64,
+        /// Its partition
+        #[arg(long, default_value_t = 0)]
+        partition: i32,
+        /// Where from.
+        #[command(flatten)]
+        connection: Connection,
+    },
+}
+
+/// `telltale verify`
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// Data folder of a demo that is not running: its log is opened for the check
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+
+    /// Folder with the ledger of a simulator: every reading it was acknowledged must be in sensor-data
+    #[arg(long, value_name = "DIR", conflicts_with = "data")]
+    pub ledger: Option<PathBuf>,
+
+    /// Nothing is on its way any more: a record that is still pending counts as lost
+    #[arg(long)]
+    pub drained: bool,
+
+    /// Where from.
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
+/// `telltale probe`
+#[derive(Debug, Args)]
+pub struct ProbeArgs {
+    /// Car the reading is of: a name that no real car has
+    #[arg(long, default_value = "car-probe", value_name = "CAR")]
+    pub car: String,
+
+    /// MQTT topic the reading is published to, before the name of the car
+    #[arg(long, default_value = "vehicles/sensor/data", value_name = "TOPIC")]
+    pub topic: String,
+
+    /// File with the reading as JSON; `car` and `event_time` are added to it
+    #[arg(long, value_name = "FILE")]
+    pub reading: Option<PathBuf>,
+
+    /// Longest time to wait for the prediction
+    #[arg(long, default_value = "30s", value_name = "DURATION", value_parser = duration)]
+    pub timeout: humantime::Duration,
+
+    /// Where the reading is published.
+    #[command(flatten)]
+    pub mqtt: MqttConfig,
+
+    /// Where the prediction is to arrive.
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
+/// `telltale keys`
+#[derive(Debug, Subcommand)]
+pub enum KeysCommand {
+    /// Make a new pair: the trainer signs with one, the scorers check with the other
+    Generate {
+        /// Folder for signing-key.pem (for the trainer alone) and verifying-key.pem
+        #[arg(long, value_name = "DIR", default_value = ".")]
+        out: PathBuf,
+        /// Replace keys that are there: models signed with them will be refused from then on
+        #[arg(long)]
+        replace: bool,
+    },
+}
+
+/// Address all engines and services of this process listen on.
+pub(crate) const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+fn rate(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(value) if 0.0 < value && value <= 100.0 => Ok(value),
+        _ => Err("it must be a number above 0 up to 100".to_owned()),
+    }
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(value) if 0.0 < value && value < 0.5 => Ok(value),
+        _ => Err("it must be a number above 0 and below 0.5".to_owned()),
+    }
+}
+
+fn duration(text: &str) -> Result<humantime::Duration, String> {
+    match text.parse::<humantime::Duration>() {
+        Ok(value) if !value.is_zero() => Ok(value),
+        Ok(_) => Err("it must be longer than nothing".to_owned()),
+        Err(error) => Err(format!("{error}; write it as 60s, 5m or 1h30m")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_flags_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_and_every_flag_explains_itself() {
+        fn visit(command: &clap::Command, path: &str) {
+            let path = format!("{path} {}", command.get_name());
+            assert!(command.get_about().is_some(), "{path} has no help");
+            for argument in command.get_arguments().filter(|it| !matches!(it.get_id().as_str(), "help" | "version")) {
+                assert!(argument.get_help().is_some(), "{path} {} has no help", argument.get_id());
+            }
+            command.get_subcommands().for_each(|it| visit(it, &path));
+        }
+        visit(&Cli::command(), "");
+    }
+
+    #[test]
+    fn wrong_values_are_answered_with_the_right_ones() {
+        let cases: [(&[&str], &str); 7] = [
+            (&["demo", "--cars", "0"], "1..=15000"),
+            (&["demo", "--rate", "NaN"], "above 0 up to 100"),
+            (&["demo", "--for", "sixty"], "write it as 60s, 5m or 1h30m"),
+            (&["demo", "--for", "0s"], "longer than nothing"),
+            (&["demo", "--kafka-port", "99999"], "0..=65535"),
+            (&["demo", "--car", "5"], "--cars"),
+            (&["topics", "tial"], "tail"),
+        ];
+        for (arguments, expected) in cases {
+            let all = ["telltale"].iter().chain(arguments);
+            let message = Cli::try_parse_from(all).unwrap_err().to_string();
+            assert!(message.contains(expected), "{arguments:?}: {message}");
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! The commands besides the demo, and why one of them could not be done.
+
+pub mod dead_letters;
+pub mod keys;
+pub mod models;
+pub mod probe;
+pub mod topics;
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use telltale_mqtt::device::PublishError;
+
+use crate::demo::folder::FolderError;
+use crate::ports::PortError;
+use crate::summary::SummaryError;
+
+/// Why a command could not be done: what was attempted, where, and what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Kafka could not be used.
+    #[error(transparent)]
+    Kafka(#[from] telltale_kafka::Error),
+    /// The registry could not be used.
+    #[error(transparent)]
+    Registry(#[from] telltale_kafka::RegistryError),
+    /// A port is taken.
+    #[error(transparent)]
+    Port(#[from] PortError),
+    /// A folder cannot be used.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    /// The summary cannot be written.
+    #[error(transparent)]
+    Summary(#[from] SummaryError),
+    /// Writing to the terminal or pipe failed.
+    #[error("writing the output")]
+    Output(#[source] io::Error),
+    /// A file cannot be read or written.
+    #[error("using the file {path}, given by {flag}")]
+    File {
+        /// The flag.
+        flag: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Topics are there that are not as the design asks for.
+    #[error("{count} topics differ from what the services expect: delete them, or change their settings")]
+    TopicsDiffer {
+        /// How many.
+        count: usize,
+    },
+    /// There is no such dead letter.
+    #[error("there is no dead letter at offset {offset} of partition {partition}: its offsets are {first} up to, not including, {end}")]
+    NoDeadLetter {
+        /// Partition asked for.
+        partition: i32,
+        /// Offset asked for.
+        offset: i64,
+        /// First offset there is.
+        first: i64,
+        /// Offset behind the last one.
+        end: i64,
+    },
+    /// The MQTT settings cannot be used.
+    #[error(transparent)]
+    Mqtt(telltale_mqtt::ConfigError),
+    /// The system refused threads.
+    #[error("starting the runtime")]
+    Runtime(#[source] io::Error),
+    /// The reading to publish is not a JSON object.
+    #[error("reading a JSON object with the fields of a reading")]
+    Reading {
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+    /// The reading was not taken.
+    #[error("publishing the reading")]
+    Publish(#[source] PublishError),
+    /// The broker refused the reading.
+    #[error("the MQTT broker at {broker} refuses a publish to {topic}: {reason}")]
+    Refused {
+        /// Address of the broker.
+        broker: String,
+        /// The MQTT topic.
+        topic: String,
+        /// What it said.
+        reason: String,
+    },
+    /// The broker did not answer.
+    #[error("the MQTT broker at {broker} did not acknowledge the reading within {timeout:?}: is it reachable (--mqtt)?")]
+    NotAcknowledged {
+        /// Address of the broker.
+        broker: String,
+        /// How long was waited.
+        timeout: Duration,
+        /// The latest fault of the connection.
+        source: Option<telltale_mqtt::Fault>,
+    },
+    /// The reading did not arrive.
+    #[error("the reading did not arrive in {topic} within {timeout:?}: ask /readyz of {service} why, or look at its log")]
+    NotArrived {
+        /// The topic.
+        topic: &'static str,
+        /// Who writes to it.
+        service: &'static str,
+        /// How long was waited.
+        timeout: Duration,
+    },
+    /// The reading was set aside.
+    #[error("{source_record} became the dead letter {place}: {why}")]
+    DeadLetter {
+        /// What was set aside.
+        source_record: String,
+        /// Where it is now.
+        place: String,
+        /// Reason and detail.
+        why: String,
+    },
+    /// A key cannot be made, read or written.
+    #[error(transparent)]
+    Key(telltale_model::KeyError),
+    /// A key would be overwritten.
+    #[error("{path} exists: models signed with it would no longer be taken; --replace replaces it nevertheless")]
+    KeyExists {
+        /// The file.
+        path: PathBuf,
+    },
+    /// There is no such model.
+    #[error("there is no model version {version}; there are {versions}")]
+    NoSuchModel {
+        /// Version asked for.
+        version: u64,
+        /// Versions there are.
+        versions: String,
+    },
+    /// There is no model at all.
+    #[error("there is no model yet: the topic models holds no manifest")]
+    NoModel,
+    /// A rollback to what is in force.
+    #[error("model version {version} is in force already")]
+    InForce {
+        /// Version asked for.
+        version: u64,
+    },
+    /// A model does not hold what its manifest promises.
+    #[error("model version {version} cannot be verified: {reason}")]
+    NotVerified {
+        /// Its version.
+        version: u64,
+        /// Why.
+        reason: String,
+    },
+    /// A rollback was not published.
+    #[error("publishing the rollback")]
+    Rollback(#[source] telltale_kafka::PublishError),
+    /// The process cannot host services.
+    #[error(transparent)]
+    Host(telltale_service::HostError),
+    /// Logs cannot be set up.
+    #[error(transparent)]
+    Telemetry(telltale_service::TelemetryError),
+    /// A service failed.
+    #[error("the {service} failed")]
+    Service {
+        /// Its name.
+        service: &'static str,
+        /// What it returned.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A service ended though nobody asked it to.
+    #[error("the {service} ended by itself")]
+    Ended {
+        /// Its name.
+        service: &'static str,
+    },
+    /// A service does not know the demo's flags, or an environment variable sets it wrongly.
+    #[error("setting up a service of the demo (an environment variable may set it wrongly)")]
+    ServiceFlags {
+        /// What clap said.
+        source: clap::Error,
+    },
+    /// Something does not hold that must.
+    #[error("{faults} violations: the records named above were lost, duplicated or reordered")]
+    Violations {
+        /// How many.
+        faults: u64,
+    },
+}

@@ -1,0 +1,72 @@
+//! `telltale verify`: reads everything back and says whether it adds up.
+
+use telltale_embedded::Engines;
+use telltale_kafka::KafkaConfig;
+use tokio_util::sync::CancellationToken;
+
+use super::Error;
+use crate::cli::VerifyArgs;
+use crate::commands::engines;
+use crate::demo::folder::Folder;
+use crate::verify::read::{Check, Found};
+use crate::view::balance::violations;
+use crate::view::numbers::{figure, grouped, percent};
+
+/// Checks and prints what was found.
+///
+/// # Errors
+///
+/// Returns an error when something does not hold, or could not be checked.
+pub fn run(args: &VerifyArgs, stop: &CancellationToken) -> Result<(), Error> {
+    let found = match &args.data {
+        Some(data) => {
+            let folder = Folder::of_earlier(data)?;
+            let engines: Engines = engines::start(engines::free_ports(folder.engines()))?;
+            let kafka = KafkaConfig::at(engines.kafka_addr().to_string());
+            let acknowledged = Some(crate::simulator_files::acknowledged(&folder.simulator())?);
+            Check { kafka: &kafka, drained: args.drained, acknowledged, stop }.run()?
+        }
+        None => {
+            let acknowledged = args.ledger.as_deref().map(crate::simulator_files::acknowledged).transpose()?;
+            Check { kafka: &args.connection.kafka, drained: args.drained, acknowledged, stop }.run()?
+        }
+    };
+    print!("{}", text(&found));
+    match found.report.faults {
+        0 => Ok(()),
+        faults => Err(Error::Violations { faults }),
+    }
+}
+
+/// What was found, as lines for a person.
+fn text(found: &Found) -> String {
+    let mut text = String::new();
+    let mut line = |it: String| {
+        text.push_str(&it);
+        text.push('\n');
+    };
+    if let Some((acknowledged, missing)) = found.acknowledged {
+        let (acknowledged, missing) = (grouped(acknowledged), grouped(missing));
+        line(format!("acknowledged to the cars: {acknowledged} readings, {missing} of them not in sensor-data"));
+    }
+    for topic in &found.report.topics {
+        line(format!(
+            "{}: {} records, {} with an outcome, {} on their way, {} lost, {} outcomes too many",
+            topic.topic,
+            grouped(topic.records),
+            grouped(topic.answered),
+            grouped(topic.pending),
+            grouped(topic.lost),
+            grouped(topic.duplicated),
+        ));
+    }
+    line(format!("{} predictions, {} dead letters", grouped(found.predictions), grouped(found.dead_letters)));
+    if let (Some(auc), Some(rate)) = (found.evaluation.auc, found.evaluation.false_alarm_rate) {
+        line(format!("against the truth: AUC {}, false alarms {}", figure(auc), percent(rate)));
+    }
+    if found.report.faults == 0 {
+        line("each record has exactly one outcome, in order, by models that never went back".to_owned());
+    }
+    text.push_str(&violations(&found.report));
+    text
+}

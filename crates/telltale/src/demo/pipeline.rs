@@ -1,0 +1,243 @@
+//! Starts engines and services in this process, and stops each of them.
+
+use std::error::Error as StdError;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use telltale_embedded::Engines;
+use telltale_kafka::KafkaConfig;
+use telltale_kafka::topics::Topics;
+use telltale_service::{Address, Host, Running, Service, ServiceError};
+
+use super::folder::Folder;
+use super::signals::Signals;
+use super::watch::Watch;
+use super::{PREPROCESSOR_GROUP, SCORER_GROUP};
+use crate::cli::{DemoArgs, HERE};
+use crate::commands::{Error, engines, keys};
+
+/// How long a service may take to finish its work once it is asked to stop.
+const DRAIN: Duration = Duration::from_secs(20);
+
+/// A service at work, whatever its error type is.
+trait Work: Send {
+    fn service(&self) -> &Service;
+    fn is_ended(&self) -> bool;
+    fn stop(self: Box<Self>) -> Result<(), Box<dyn StdError + Send + Sync>>;
+}
+
+impl<E: StdError + Send + Sync + 'static> Work for Running<E> {
+    fn service(&self) -> &Service {
+        Running::service(self)
+    }
+
+    fn is_ended(&self) -> bool {
+        Running::is_ended(self)
+    }
+
+    fn stop(self: Box<Self>) -> Result<(), Box<dyn StdError + Send + Sync>> {
+        Running::stop(*self, DRAIN).map_err(|error: ServiceError<E>| Box::new(error) as _)
+    }
+}
+
+/// Everything that runs; stopped in order by whoever drains it, or all at once when it is dropped.
+pub(crate) struct Pipeline {
+    services: Vec<Box<dyn Work>>,
+    control: Service,
+    signals: Arc<AtomicUsize>,
+    watch: Watch,
+    kafka: KafkaConfig,
+    mqtt: SocketAddr,
+    host: Host,
+    // The last to go: everything else talks to them.
+    _engines: Engines,
+}
+
+impl Pipeline {
+    /// Starts engines and services, all but the simulator.
+    pub(crate) fn start(args: &DemoArgs, folder: &Folder, started: Instant) -> Result<Self, Error> {
+        let engines = engines::start(engines::config(&args.engines, folder.engines()))?;
+        let kafka = KafkaConfig::at(engines.kafka_addr().to_string());
+        Topics::open(&kafka)?.create_all(i32::from(args.partitions), 1)?;
+        let http = Address::On(SocketAddr::new(HERE, args.http_port));
+        let host = Host::start(http, "--http-port", DRAIN).map_err(Error::Host)?;
+        let control = host.service("demo");
+        let watch = Watch::begin(&kafka, &control, started);
+        let mut pipeline = Self {
+            services: Vec::new(),
+            signals: count_signals(&control)?,
+            control,
+            watch,
+            kafka,
+            mqtt: engines.mqtt_addr(),
+            host,
+            _engines: engines,
+        };
+        pipeline.launch_services(args, folder)?;
+        Ok(pipeline)
+    }
+
+    fn launch_services(&mut self, args: &DemoArgs, folder: &Folder) -> Result<(), Error> {
+        let (signing, verifying) = keys::take(&folder.keys())?;
+        let kafka = ["--kafka".to_owned(), self.kafka.bootstrap.clone()];
+        let registry = ["--registry".to_owned(), self._engines.registry_url().to_owned()];
+        let (mqtt, seed) = (self.mqtt.to_string(), args.seed.to_string());
+        let false_alarms = args.false_alarm_rate.to_string();
+        let (signing, verifying) = (text(&signing), text(&verifying));
+        let both = [kafka.clone(), registry].concat();
+
+        let bridge = [&kafka[..], &["--mqtt".to_owned(), mqtt]].concat();
+        self.launch("bridge", parse::<telltale_bridge::Config>(&bridge)?, telltale_bridge::run);
+        let preprocessor = [&both[..], &flags(&[("--group", PREPROCESSOR_GROUP)])].concat();
+        self.launch("preprocessor", parse::<telltale_preprocessor::Config>(&preprocessor)?, telltale_preprocessor::run);
+        let scorer = flags(&[("--group", SCORER_GROUP), ("--verifying-key", &verifying)]);
+        let scorer = [&both[..], &scorer].concat();
+        self.launch("scorer", parse::<telltale_scorer::Config>(&scorer)?, telltale_scorer::run);
+        let trainer = flags(&[
+            ("--signing-key", &signing),
+            ("--seed", &seed),
+            ("--false-alarm-rate", &false_alarms),
+        ]);
+        let trainer = [&both[..], &trainer].concat();
+        self.launch("trainer", parse::<telltale_trainer::Config>(&trainer)?, telltale_trainer::run);
+        Ok(())
+    }
+
+    /// Starts the cars.
+    pub(crate) fn launch_simulator(&mut self, args: &DemoArgs, folder: &Path) -> Result<Service, Error> {
+        let (mqtt, cars) = (self.mqtt.to_string(), args.cars.to_string());
+        let (rate, seed, ledger) = (args.rate.to_string(), args.seed.to_string(), text(folder));
+        let simulator = flags(&[
+            ("--mqtt", &mqtt),
+            ("--cars", &cars),
+            ("--rate", &rate),
+            ("--seed", &seed),
+            ("--ledger", &ledger),
+        ]);
+        self.launch("simulator", parse::<telltale_simulator::Config>(&simulator)?, telltale_simulator::run);
+        Ok(self.services.last().expect("it was launched just now").service().clone())
+    }
+
+    fn launch<C, E, F>(&mut self, name: &'static str, config: C, run: F)
+    where
+        C: Send + 'static,
+        E: StdError + Send + Sync + 'static,
+        F: FnOnce(C, &Service) -> Result<(), E> + Send + 'static,
+    {
+        self.services.push(Box::new(self.host.launch(name, config, run)));
+    }
+
+    /// Why the service `name` is not ready yet; empty when it is.
+    pub(crate) fn unready(&self, name: &str) -> Vec<String> {
+        let found = self.services.iter().find(|it| it.service().name() == name);
+        found.map_or_else(Vec::new, |it| it.service().unready())
+    }
+
+    /// Takes a service out of the pipeline; [`Stopping::stop`] ends it.
+    pub(crate) fn take(&mut self, name: &'static str) -> Option<Stopping> {
+        let index = self.services.iter().position(|it| it.service().name() == name)?;
+        Some(Stopping { name, work: self.services.remove(index) })
+    }
+
+    /// The first service that has ended though nobody asked it to.
+    pub(crate) fn take_ended(&mut self) -> Option<Stopping> {
+        let ended = self.services.iter().find(|it| it.is_ended())?;
+        self.take(ended.service().name())
+    }
+
+    /// Signals that came so far.
+    pub(crate) fn signals(&self) -> usize {
+        self.signals.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn watch(&self) -> &Watch {
+        &self.watch
+    }
+
+    pub(crate) fn kafka(&self) -> &KafkaConfig {
+        &self.kafka
+    }
+
+    pub(crate) fn http(&self) -> String {
+        self.host.http_addr().map_or_else(|| "off".to_owned(), |it| format!("http://{it}"))
+    }
+}
+
+impl Drop for Pipeline {
+    fn drop(&mut self) {
+        // Asked all at once, so that they end side by side.
+        self.services.iter().for_each(|it| it.service().shutdown().request());
+        self.control.shutdown().request();
+        for service in self.services.drain(..) {
+            let name = service.service().name();
+            if let Err(error) = service.stop() {
+                tracing::warn!(service = name, error = telltale_service::chain(&*error), "not stopped in order");
+            }
+        }
+        if let Err(error) = self.control.join(DRAIN) {
+            tracing::warn!(error = telltale_service::chain(&error), "not stopped in order");
+        }
+    }
+}
+
+/// A service that is about to be stopped.
+pub(crate) struct Stopping {
+    name: &'static str,
+    work: Box<dyn Work>,
+}
+
+impl Stopping {
+    /// The service.
+    pub(crate) fn service(&self) -> &Service {
+        self.work.service()
+    }
+
+    /// Asks the service to stop and waits until it has.
+    pub(crate) fn stop(self) -> Result<(), Error> {
+        let service = self.name;
+        self.work.stop().map_err(|source| Error::Service { service, source })
+    }
+
+    /// Why the service ended by itself.
+    pub(crate) fn why_ended(self) -> Error {
+        let service = self.name;
+        match self.stop() {
+            Ok(()) => Error::Ended { service },
+            Err(error) => error,
+        }
+    }
+}
+
+/// Counts SIGINT and SIGTERM from now on.
+fn count_signals(control: &Service) -> Result<Arc<AtomicUsize>, Error> {
+    let count = Arc::new(AtomicUsize::new(0));
+    let mut signals = control.runtime().block_on(async { Signals::catch() }).map_err(Error::Runtime)?;
+    let (counted, shutdown) = (Arc::clone(&count), control.shutdown().clone());
+    control.spawn("signals", async move {
+        loop {
+            tokio::select! {
+                () = signals.next() => _ = counted.fetch_add(1, Ordering::Relaxed),
+                () = shutdown.requested() => break,
+            }
+        }
+    });
+    Ok(count)
+}
+
+/// The configuration of a service as its own command line makes it.
+fn parse<C: Parser>(arguments: &[String]) -> Result<C, Error> {
+    let program = std::iter::once("telltale".to_owned());
+    C::try_parse_from(program.chain(arguments.iter().cloned())).map_err(|source| Error::ServiceFlags { source })
+}
+
+fn flags(pairs: &[(&str, &str)]) -> Vec<String> {
+    pairs.iter().flat_map(|(name, value)| [(*name).to_owned(), (*value).to_owned()]).collect()
+}
+
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
