@@ -275,7 +275,7 @@ impl Session {
     }
 
     /// Waits before the next attempt to connect; returns whether the session was closed meanwhile.
-    async fn pause(&self) -> bool {
+    async fn pause(&mut self) -> bool {
         // Both are safe to cancel.
         tokio::select! {
             () = tokio::time::sleep(pause(self.seed, self.failures)) => {}

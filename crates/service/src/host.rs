@@ -75,6 +75,7 @@ impl Host {
     ///
     /// Returns an error when there are no threads to be had or the address cannot be used.
     pub fn start(http: Address, flag: &'static str, drain_timeout: Duration) -> Result<Self, HostError> {
+        let _limit = crate::open_files(); // raised for connections, here and in what is hosted
         // Fewer than two workers let a blocked one stop exporters of traces and probes.
         let workers = std::thread::available_parallelism().map_or(2, usize::from).max(2);
         let runtime = Builder::new_multi_thread().worker_threads(workers).enable_all().build();

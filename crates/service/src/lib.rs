@@ -10,6 +10,7 @@
 //! A service is a function `run(config, &Service)` that blocks until it is done or until the service's
 //! [`Shutdown`] is requested. [`run`] gives it a process of its own; a [`Host`] runs several in one.
 
+mod files;
 mod host;
 mod http;
 mod readiness;
@@ -20,6 +21,7 @@ mod shutdown;
 mod stage;
 mod telemetry;
 
+pub use files::open_files;
 pub use host::{Host, HostError, Running, ServiceError};
 pub use run::{command, run, run_with};
 pub use service::Service;

@@ -125,18 +125,26 @@ impl Fleet {
     /// What `car` sends at `time_ms`, in milliseconds since 1970.
     #[must_use]
     pub fn reading(&self, car: u32, time_ms: i64) -> Reading {
+        self.observe(car, time_ms).0
+    }
+
+    /// What `car` sends at `time_ms`, and the failure it has then, if any.
+    #[must_use]
+    pub fn observe(&self, car: u32, time_ms: i64) -> (Reading, Option<Episode>) {
         let trip = drive::Trip::new(self.seed, car);
         let state = trip.state(time_ms);
         let mut values = reading::healthy(&state);
         let mut noise = Draw::new(self.seed, Stream::Noise as u64, u64::from(car), time_ms);
         let episode = self.failures.at(&trip, self.seed, car, time_ms);
+        let mut stuck = None;
         if let Some(episode) = &episode {
+            let growth = episode.growth(time_ms);
             let mut spikes = Draw::new(self.seed, Stream::Spikes as u64, u64::from(car), time_ms);
-            effect::apply(episode, episode.growth(time_ms), &state, &mut spikes, &mut values);
+            effect::apply(episode, growth, &state, &mut spikes, &mut values);
+            stuck = effect::stuck(episode, growth);
         }
-        let stuck = episode.as_ref().and_then(|it| effect::stuck(it, it.growth(time_ms)));
         reading::measure(&mut values, stuck, &mut noise);
-        Reading { car, time_ms, values, failure_occurred: episode.is_some() }
+        (Reading { car, time_ms, values, failure_occurred: episode.is_some() }, episode)
     }
 
     /// The failure that `car` has at `time_ms`, if any.
