@@ -189,6 +189,7 @@ pub(crate) fn shapes(about: &About) -> Vec<(String, Vec<usize>)> {
         ("normaliser.scales".to_owned(), vec![features]),
         ("reference.edges".to_owned(), vec![features, crate::drift::EDGES]),
         ("reference.shares".to_owned(), vec![features, crate::drift::BINS]),
+        ("shortcut.weights".to_owned(), vec![features, features]),
         ("whitening.bias".to_owned(), vec![features]),
         ("whitening.weights".to_owned(), vec![features, features]),
     ];
@@ -211,6 +212,7 @@ impl Parts {
             "normaliser.scales" => self.normaliser.scales(),
             "reference.edges" => &self.reference.edges,
             "reference.shares" => &self.reference.shares,
+            "shortcut.weights" => &self.network.shortcut,
             "whitening.bias" => &self.whitening.bias,
             "whitening.weights" => &self.whitening.weights,
             layer => {

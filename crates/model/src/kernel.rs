@@ -1,7 +1,7 @@
 //! The fused forward pass: inputs to scores and contributions, sixteen rows side by side.
 //!
 //! ```text
-//! 16 rows ─transpose─▶ x ─dense, tanh…─▶ y ─▶ r = x − y − centre ─whitening─▶ u ─▶ score = mean u², top shares
+//! 16 rows ─transpose─▶ x ─dense, tanh…─▶ y ─▶ r = x − y − shortcut x ─whitening─▶ u ─▶ score = mean u², top shares
 //! ```
 //!
 //! Each row has a vector lane of its own and lanes never meet, so a batch scores as its rows would one by one,
@@ -69,6 +69,8 @@ pub struct Share {
 pub(crate) struct Kernel {
     features: usize,
     layers: Vec<Packed>,
+    /// Identity minus shortcut: what the shortcut leaves of the input.
+    left: Packed,
     whitening: Packed,
     widest: usize,
     instructions: Instructions,
@@ -86,6 +88,7 @@ struct Packed {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Scratch {
     input: Vec<Lanes>,
+    known: Vec<Lanes>,
     one: Vec<Lanes>,
     other: Vec<Lanes>,
 }
@@ -99,13 +102,21 @@ pub(crate) enum Results<'a> {
 }
 
 impl Kernel {
-    /// Lays out `network`; `whitening` maps residuals (after their centre in its bias is added) to units.
+    /// Lays out `network`; `whitening` maps residuals to units.
     pub(crate) fn new(network: &Network, whitening: &Dense, instructions: Instructions) -> Self {
         let layers: Vec<_> = network.layers.iter().map(Packed::new).collect();
         let widest = layers.iter().map(|it| it.bias.len() * BLOCK).chain([network.features()]).max();
+        let features = network.features();
+        let mut left = vec![0.0; features * features];
+        for (index, (left, shortcut)) in left.iter_mut().zip(&network.shortcut).enumerate() {
+            let identity = f32::from(u8::from(index % (features + 1) == 0));
+            *left = identity - shortcut;
+        }
+        let left = Dense { inputs: features, outputs: features, weights: left, bias: vec![0.0; features] };
         Self {
-            features: network.features(),
+            features,
             layers,
+            left: Packed::new(&left),
             whitening: Packed::new(whitening),
             widest: widest.unwrap_or(0).next_multiple_of(BLOCK),
             instructions: instructions.min(Instructions::detect()),
@@ -124,7 +135,7 @@ impl Kernel {
             Results::Residuals(residuals) => residuals.len() == inputs.len(),
         };
         assert!(fits && inputs.len().is_multiple_of(self.features), "one result per row");
-        for buffer in [&mut scratch.input, &mut scratch.one, &mut scratch.other] {
+        for buffer in [&mut scratch.input, &mut scratch.known, &mut scratch.one, &mut scratch.other] {
             buffer.resize(self.widest, [0.0; LANES]);
         }
         match self.instructions {
@@ -178,14 +189,20 @@ fn run_avx2(kernel: &Kernel, inputs: &[f32], scratch: &mut Scratch, results: &mu
 fn run<const FMA: bool>(kernel: &Kernel, inputs: &[f32], scratch: &mut Scratch, results: &mut Results<'_>) {
     let features = kernel.features;
     let rows = inputs.len() / features;
-    let Scratch { input, one, other } = scratch;
+    let Scratch { input, known, one, other } = scratch;
     let mut first = 0;
     while first < rows {
         let count = (rows - first).min(LANES);
         let group = &inputs[first * features..(first + count) * features];
         transpose(group, features, count, input);
-        forward::<FMA>(kernel, input, one, other);
-        residuals(&input[..features], &mut one[..features]);
+        for (known, input) in known[..features].iter_mut().zip(&*input) {
+            for lane in 0..LANES {
+                known[lane] = if input[lane].is_nan() { 0.0 } else { input[lane] };
+            }
+        }
+        forward::<FMA>(kernel, &known[..features], one, other);
+        dense::<FMA>(&kernel.left, &known[..features], other);
+        residuals(&input[..features], &other[..features], &mut one[..features]);
         match results {
             Results::Scores(scores, top) => {
                 dense::<FMA>(&kernel.whitening, &one[..features], other);
@@ -214,14 +231,10 @@ fn transpose(group: &[f32], features: usize, count: usize, lanes: &mut [Lanes]) 
     }
 }
 
-/// Leaves the reconstruction of `input` in `one`.
+/// Leaves what the layers make of `known` in `one`.
 #[inline(always)]
-fn forward<const FMA: bool>(kernel: &Kernel, input: &[Lanes], one: &mut Vec<Lanes>, other: &mut Vec<Lanes>) {
-    for (value, known) in other.iter_mut().zip(input) {
-        for lane in 0..LANES {
-            value[lane] = if known[lane].is_nan() { 0.0 } else { known[lane] };
-        }
-    }
+fn forward<const FMA: bool>(kernel: &Kernel, known: &[Lanes], one: &mut Vec<Lanes>, other: &mut Vec<Lanes>) {
+    other[..known.len()].copy_from_slice(known);
     let last = kernel.layers.len() - 1;
     for (index, layer) in kernel.layers.iter().enumerate() {
         dense::<FMA>(layer, &other[..layer.inputs], one);
@@ -255,12 +268,12 @@ fn dense<const FMA: bool>(layer: &Packed, input: &[Lanes], output: &mut [Lanes])
     }
 }
 
-/// Turns the reconstruction into the residual, which is 0 where the input is missing.
+/// Turns what the layers made into the residual, which is 0 where the input is missing.
 #[inline(always)]
-fn residuals(input: &[Lanes], reconstruction: &mut [Lanes]) {
-    for (value, known) in reconstruction.iter_mut().zip(input) {
+fn residuals(input: &[Lanes], left: &[Lanes], made: &mut [Lanes]) {
+    for ((value, left), input) in made.iter_mut().zip(left).zip(input) {
         for lane in 0..LANES {
-            value[lane] = if known[lane].is_nan() { 0.0 } else { known[lane] - value[lane] };
+            value[lane] = if input[lane].is_nan() { 0.0 } else { left[lane] - value[lane] };
         }
     }
 }

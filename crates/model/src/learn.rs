@@ -18,6 +18,7 @@ const EPSILON: f32 = 1e-8;
 /// A network that learns.
 pub(crate) struct Learner {
     layers: Vec<Layer>,
+    shortcut: Parameter,
     steps: i32,
     instructions: Instructions,
 }
@@ -41,7 +42,9 @@ impl Learner {
             Ok(Layer { weights, bias: Parameter::new(&layer.bias, &[layer.outputs])? })
         });
         let layers = layers.collect::<Result<_, candle_core::Error>>()?;
-        Ok(Self { layers, steps: 0, instructions: Instructions::detect() })
+        let features = network.features();
+        let shortcut = Parameter::new(&network.shortcut, &[features, features])?;
+        Ok(Self { layers, shortcut, steps: 0, instructions: Instructions::detect() })
     }
 
     /// One step of Adam towards reconstructing `targets` from `inputs`; returns the loss before the step.
@@ -63,13 +66,13 @@ impl Learner {
         self.steps += 1;
         let rate = learning_rate * (1.0 - BETA2.powi(self.steps)).sqrt() / (1.0 - BETA1.powi(self.steps));
         let parameters = self.layers.iter_mut().flat_map(|it| [&mut it.weights, &mut it.bias]);
-        for (parameter, gradient) in parameters.zip(gradients) {
+        for (parameter, gradient) in parameters.chain([&mut self.shortcut]).zip(gradients) {
             parameter.step(&gradient, rate)?;
         }
         Ok(loss)
     }
 
-    /// The loss and its gradients: weights, then bias, layer by layer.
+    /// The loss and its gradients: weights, then bias, layer by layer, then the shortcut.
     pub(crate) fn gradients(
         &self,
         inputs: &[f32],
@@ -83,21 +86,21 @@ impl Learner {
         // Pseudo-Huber: ROBUST² (sqrt(1 + (r / ROBUST)²) − 1).
         let loss = (((scaled.sqr()? + 1.0)?.sqrt()? - 1.0)?.mean_all()? * f64::from(ROBUST * ROBUST))?;
         let store = loss.backward()?;
-        let mut gradients = Vec::with_capacity(self.layers.len() * 2);
-        for layer in &self.layers {
-            for parameter in [&layer.weights, &layer.bias] {
-                let gradient = store.get(&parameter.variable);
-                let gradient = gradient.map(|it| it.flatten_all()?.to_vec1::<f32>()).transpose()?;
-                gradients.push(gradient.unwrap_or_else(|| vec![0.0; parameter.values.len()]));
-            }
-        }
+        let parameters = self.layers.iter().flat_map(|it| [&it.weights, &it.bias]).chain([&self.shortcut]);
+        let gradients = parameters.map(|parameter| {
+            let gradient = store.get(&parameter.variable);
+            let gradient = gradient.map(|it| it.flatten_all()?.to_vec1::<f32>()).transpose()?;
+            Ok(gradient.unwrap_or_else(|| vec![0.0; parameter.values.len()]))
+        });
+        let gradients = gradients.collect::<Result<_, candle_core::Error>>()?;
         Ok((loss.to_scalar()?, gradients))
     }
 
     /// The reconstruction of `inputs`, `(rows, features)`.
     pub(crate) fn reconstruct(&self, inputs: &[f32]) -> Result<Tensor, candle_core::Error> {
         let features = self.layers[0].weights.variable.dims2()?.1;
-        let mut value = Tensor::from_slice(inputs, (inputs.len() / features, features), &Device::Cpu)?;
+        let input = Tensor::from_slice(inputs, (inputs.len() / features, features), &Device::Cpu)?;
+        let mut value = input.clone();
         let last = self.layers.len() - 1;
         for (index, layer) in self.layers.iter().enumerate() {
             value = value.matmul(&layer.weights.variable.t()?)?.broadcast_add(&layer.bias.variable)?;
@@ -105,7 +108,7 @@ impl Learner {
                 value = value.apply_op1(FastTanh(self.instructions))?;
             }
         }
-        Ok(value)
+        value + input.matmul(&self.shortcut.variable.t()?)?
     }
 
     /// The weights as they are now.
@@ -115,7 +118,7 @@ impl Learner {
             let inputs = layer.weights.values.len() / outputs;
             Dense { inputs, outputs, weights: layer.weights.values.clone(), bias: layer.bias.values.clone() }
         });
-        Network { layers: layers.collect() }
+        Network { layers: layers.collect(), shortcut: self.shortcut.values.clone() }
     }
 }
 
@@ -166,7 +169,11 @@ mod tests {
     use crate::random::Random;
 
     fn network() -> Network {
-        Network::initial(4, &[6, 3], &mut Random::new(9))
+        let mut random = Random::new(9);
+        let linear = Dense { inputs: 4, outputs: 4, weights: vec![0.2; 16], bias: vec![0.1; 4] };
+        let mut network = Network::initial(linear, &[6, 3], &mut random);
+        network.layers[2].weights.fill_with(|| random.normal() * 0.5);
+        network
     }
 
     /// The loss of one network on one batch, in `f64` and without candle.
@@ -182,6 +189,10 @@ mod tests {
                     if index + 1 < network.layers.len() { sum.tanh() } else { sum }
                 };
                 value = (0..layer.outputs).map(neuron).collect();
+            }
+            for (index, value) in value.iter_mut().enumerate() {
+                let terms = network.shortcut[index * 4..][..4].iter().zip(input);
+                *value += terms.map(|(weight, it)| f64::from(*weight) * f64::from(*it)).sum::<f64>();
             }
             let terms = value.iter().zip(target).map(|(it, target)| {
                 let scaled = (it - f64::from(*target)) / f64::from(ROBUST);
@@ -204,8 +215,11 @@ mod tests {
             for (index, found) in gradient.iter().enumerate() {
                 let moved = |by: f32| {
                     let mut network = network.clone();
-                    let layer = &mut network.layers[parameter / 2];
-                    let values = if parameter % 2 == 0 { &mut layer.weights } else { &mut layer.bias };
+                    let values = match network.layers.get_mut(parameter / 2) {
+                        None => &mut network.shortcut,
+                        Some(layer) if parameter % 2 == 0 => &mut layer.weights,
+                        Some(layer) => &mut layer.bias,
+                    };
                     values[index] += by;
                     loss(&network, &inputs, &targets)
                 };

@@ -220,6 +220,7 @@ fn read(bytes: &[u8]) -> Result<Parts, LoadError> {
         Ok(Dense { inputs: pair[0], outputs: pair[1], weights, bias: tensor(&format!("layer{index}.bias"))? })
     });
     let layers = layers.collect::<Result<Vec<_>, LoadError>>()?;
+    let network = Network { layers, shortcut: tensor("shortcut.weights")? };
     let features = about.specification.features.len();
     let normaliser = Normaliser::from_parts(
         about.specification.clone(),
@@ -234,7 +235,7 @@ fn read(bytes: &[u8]) -> Result<Parts, LoadError> {
     };
     let reference = Reference { edges: tensor("reference.edges")?, shares: tensor("reference.shares")? };
     let (golden_rows, golden_scores) = (tensor("golden.rows")?, tensor("golden.scores")?);
-    Ok(Parts { about, normaliser, network: Network { layers }, whitening, reference, golden_rows, golden_scores })
+    Ok(Parts { about, normaliser, network, whitening, reference, golden_rows, golden_scores })
 }
 
 /// Values of the tensor `name`, which must be as expected and finite.

@@ -7,11 +7,17 @@ pub const LAYER_LIMIT: usize = 8;
 /// Most neurons that a layer may have.
 pub const WIDTH_LIMIT: usize = 1024;
 
-/// Dense layers, tanh after each but the last, which is linear and as wide as the input.
+/// Dense layers, tanh after each but the last, and a linear shortcut from input to output:
+/// `output = layers(input) + shortcut · input`.
+///
+/// What goes together linearly is the shortcut's part, exactly and from the first step on; the layers learn what
+/// bends.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Network {
     /// The layers, input first.
     pub layers: Vec<Dense>,
+    /// `(features, features)`, row-major.
+    pub shortcut: Vec<f32>,
 }
 
 /// One dense layer: `output = weights · input + bias`.
@@ -28,14 +34,15 @@ pub struct Dense {
 }
 
 impl Network {
-    /// A network of `features` inputs and outputs and the given hidden widths, with weights drawn from `random`.
+    /// A network that begins as the linear autoencoder `linear`, with hidden weights drawn from `random`.
     ///
     /// # Source
     ///
     /// Glorot, Bengio: "Understanding the difficulty of training deep feedforward neural networks", AISTATS 2010:
-    /// uniform within ±sqrt(6 / (inputs + outputs)).
-    pub(crate) fn initial(features: usize, hidden: &[usize], random: &mut Random) -> Self {
-        let layers = widths(features, hidden)
+    /// uniform within ±sqrt(6 / (inputs + outputs)). The last layer begins at 0.
+    pub(crate) fn initial(linear: Dense, hidden: &[usize], random: &mut Random) -> Self {
+        let features = linear.inputs;
+        let mut layers: Vec<Dense> = widths(features, hidden)
             .windows(2)
             .map(|pair| {
                 let (inputs, outputs) = (pair[0], pair[1]);
@@ -44,7 +51,16 @@ impl Network {
                 Dense { inputs, outputs, weights, bias: vec![0.0; outputs] }
             })
             .collect();
-        Self { layers }
+        if let Some(last) = layers.last_mut() {
+            last.weights.fill(0.0);
+            last.bias = linear.bias;
+        }
+        Self { layers, shortcut: linear.weights }
+    }
+
+    /// A network that is linear: it has one layer, which adds the bias.
+    pub(crate) fn linear(linear: Dense) -> Self {
+        Self::initial(linear, &[], &mut Random::new(0))
     }
 
     /// Width of input and output.
@@ -56,13 +72,14 @@ impl Network {
     /// Number of weights and biases.
     #[must_use]
     pub fn parameters(&self) -> usize {
-        self.layers.iter().map(|it| it.weights.len() + it.bias.len()).sum()
+        self.layers.iter().map(|it| it.weights.len() + it.bias.len()).sum::<usize>() + self.shortcut.len()
     }
 
     /// Whether every weight and bias is a finite number.
     #[must_use]
     pub fn is_finite(&self) -> bool {
-        self.layers.iter().all(|it| it.weights.iter().chain(&it.bias).all(|it| it.is_finite()))
+        let layers = self.layers.iter().flat_map(|it| it.weights.iter().chain(&it.bias));
+        layers.chain(&self.shortcut).all(|it| it.is_finite())
     }
 }
 

@@ -20,33 +20,15 @@ const LEAST_SCALE: f64 = 1e-3;
 ///
 /// `residuals` is `(rows, features)`, row-major, finite; only rows with `keep` count.
 pub(crate) fn whitening(residuals: &[f32], features: usize, keep: &[bool]) -> Dense {
-    let rows = || residuals.chunks_exact(features).zip(keep).filter(|(_, keep)| **keep).map(|(row, _)| row);
-    let count = rows().count().max(2) as f64;
-    let mut centre = vec![0.0; features];
-    for row in rows() {
-        centre.iter_mut().zip(row).for_each(|(sum, it)| *sum += f64::from(*it));
-    }
-    centre.iter_mut().for_each(|it| *it /= count);
-    let mut covariance = vec![0.0; features * features];
-    let mut difference = vec![0.0; features];
-    for row in rows() {
-        for index in 0..features {
-            difference[index] = f64::from(row[index]) - centre[index];
-        }
-        for i in 0..features {
-            for j in 0..=i {
-                covariance[i * features + j] += difference[i] * difference[j];
-            }
-        }
-    }
+    let Moments { centre, covariance } = moments(residuals, features, keep);
     let scales: Vec<f64> =
-        (0..features).map(|it| (covariance[it * features + it] / (count - 1.0)).sqrt().max(LEAST_SCALE)).collect();
+        (0..features).map(|it| covariance[it * features + it].sqrt().max(LEAST_SCALE)).collect();
     // The correlation matrix, with its diagonal 1 even where a feature has no residual at all.
     let mut correlation = vec![0.0; features * features];
     for i in 0..features {
         correlation[i * features + i] = 1.0;
         for j in 0..i {
-            let value = covariance[i * features + j] / (count - 1.0) / (scales[i] * scales[j]) * (1.0 - SHRINKAGE);
+            let value = covariance[i * features + j] / (scales[i] * scales[j]) * (1.0 - SHRINKAGE);
             correlation[i * features + j] = value;
             correlation[j * features + i] = value;
         }
@@ -66,6 +48,68 @@ pub(crate) fn whitening(residuals: &[f32], features: usize, keep: &[bool]) -> De
         bias[i] = -mapped as f32;
     }
     Dense { inputs: features, outputs: features, weights, bias }
+}
+
+/// The linear map that best reconstructs inputs to which noise of standard deviation `noise` was added: the
+/// optimum of what the network learns, if it had no layers.
+///
+/// With the covariance C of the inputs it is C (C + noise² I)⁻¹ (Wiener's filter); directions in which inputs vary
+/// less than the noise are closed, which is what a bottleneck does.
+///
+/// # Shapes
+///
+/// `inputs` is `(rows, features)`, row-major, finite; only rows with `keep` count.
+pub(crate) fn denoiser(inputs: &[f32], features: usize, keep: &[bool], noise: f32) -> Dense {
+    let Moments { centre, covariance } = moments(inputs, features, keep);
+    let (values, vectors) = eigen(&covariance, features);
+    let noise = f64::from(noise).max(1e-3).powi(2);
+    let mut weights = vec![0.0_f32; features * features];
+    let mut bias = vec![0.0_f32; features];
+    for i in 0..features {
+        let mut mapped = centre[i];
+        for j in 0..features {
+            let terms = values.iter().zip(&vectors);
+            let weight: f64 = terms.map(|(it, vector)| vector[i] * vector[j] * it.max(0.0) / (it.max(0.0) + noise)).sum();
+            weights[i * features + j] = weight as f32;
+            mapped -= weight * centre[j];
+        }
+        bias[i] = mapped as f32;
+    }
+    Dense { inputs: features, outputs: features, weights, bias }
+}
+
+struct Moments {
+    centre: Vec<f64>,
+    /// Both triangles.
+    covariance: Vec<f64>,
+}
+
+fn moments(values: &[f32], features: usize, keep: &[bool]) -> Moments {
+    let rows = || values.chunks_exact(features).zip(keep).filter(|(_, keep)| **keep).map(|(row, _)| row);
+    let count = rows().count().max(2) as f64;
+    let mut centre = vec![0.0; features];
+    for row in rows() {
+        centre.iter_mut().zip(row).for_each(|(sum, it)| *sum += f64::from(*it));
+    }
+    centre.iter_mut().for_each(|it| *it /= count);
+    let mut covariance = vec![0.0; features * features];
+    let mut difference = vec![0.0; features];
+    for row in rows() {
+        for index in 0..features {
+            difference[index] = f64::from(row[index]) - centre[index];
+        }
+        for i in 0..features {
+            for j in 0..=i {
+                covariance[i * features + j] += difference[i] * difference[j] / (count - 1.0);
+            }
+        }
+    }
+    for i in 0..features {
+        for j in 0..i {
+            covariance[j * features + i] = covariance[i * features + j];
+        }
+    }
+    Moments { centre, covariance }
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ use crate::kernel::{Instructions, Kernel, Results, Scratch, Share, TOP};
 use crate::learn::{Learner, ROBUST};
 use crate::network::{Dense, Network};
 use crate::random::{Random, mixed};
-use crate::residuals::whitening;
+use crate::residuals::{denoiser, whitening};
 use crate::score::{Model, Scores};
 use crate::threshold::threshold;
 use crate::trim::healthy;
@@ -235,18 +235,24 @@ impl Trainer {
         let mut learning = Split::new(&kept, &normaliser, |row| !held_back[row]);
         let mut held = Split::new(&kept, &normaliser, |row| held_back[row]);
 
+        // First without layers: that finds the worst of the unwell at once.
+        let linear = |learning: &Split| learning.denoiser(features, self.config.noise);
+        for _ in 0..ROUNDS {
+            let network = Network::linear(linear(&learning));
+            let found = held.whiten(&network);
+            learning.trim(&network, &found);
+            held.trim(&network, &found);
+        }
         let mut random = Random::new(self.seed);
-        let mut network = Network::initial(features, &self.config.hidden, &mut random);
+        let mut network = Network::initial(linear(&learning), &self.config.hidden, &mut random);
         let mut curve = Vec::new();
-        let mut units = None;
         for _ in 0..ROUNDS {
             network = self.learn(network, &learning, &held, &mut random, &mut curve)?;
             let found = held.whiten(&network);
             learning.trim(&network, &found);
             held.trim(&network, &found);
-            units = Some(held.whiten(&network));
         }
-        let whitening = units.unwrap_or_else(|| held.whiten(&network));
+        let whitening = held.whiten(&network);
         let threshold = threshold(&held.kept_scores(&network, &whitening), self.config.false_alarm_rate);
         let trimmed_rows = [&learning, &held].iter().flat_map(|it| &it.keep).filter(|it| !**it).count();
         let about = About {
@@ -443,6 +449,11 @@ impl Split {
     fn kept_inputs(&self, features: usize) -> Vec<f32> {
         let rows = self.inputs.chunks_exact(features).zip(&self.keep).filter(|(_, keep)| **keep);
         rows.flat_map(|(row, _)| row).map(|it| if it.is_nan() { 0.0 } else { *it }).collect()
+    }
+
+    fn denoiser(&self, features: usize, noise: f32) -> Dense {
+        let known: Vec<f32> = self.inputs.iter().map(|it| if it.is_nan() { 0.0 } else { *it }).collect();
+        denoiser(&known, features, &self.keep, noise)
     }
 
     fn whiten(&self, network: &Network) -> Dense {
