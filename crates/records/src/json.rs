@@ -12,6 +12,7 @@ mod general;
 mod predicted;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 
@@ -26,7 +27,7 @@ use crate::schema::{Scalar, Schema, SchemaError};
 pub struct Decoder {
     arrow: SchemaRef,
     columns: Vec<Column>,
-    names: HashMap<Box<str>, usize>,
+    names: HashMap<Box<str>, Expected>,
     /// The keys of the last record that went the general way, in its order.
     order: Vec<Expected>,
 }
@@ -35,7 +36,7 @@ pub struct Decoder {
 #[derive(Debug, Clone)]
 struct Expected {
     /// The key in quotes, with the colon.
-    quoted: Box<[u8]>,
+    quoted: Arc<[u8]>,
     /// The column, or `None` for a key that the schema does not have.
     column: Option<usize>,
 }
@@ -56,9 +57,9 @@ impl Decoder {
             }
         }
         let columns = Column::all(schema);
-        let names = columns.iter().enumerate().map(|(index, it)| (Box::from(&*it.name), index)).collect();
-        let order =
-            columns.iter().enumerate().map(|(index, it)| Expected::new(&it.name, Some(index))).collect();
+        let expected = |(index, column): (usize, &Column)| Expected::new(&column.name, Some(index));
+        let order: Vec<Expected> = columns.iter().enumerate().map(expected).collect();
+        let names = columns.iter().map(|it| Box::from(&*it.name)).zip(order.iter().cloned()).collect();
         Ok(Self { arrow: schema.arrow(), columns, names, order })
     }
 

@@ -214,6 +214,23 @@ fn each_fault_has_its_reason_and_names_the_key() {
 }
 
 #[test]
+fn a_record_in_the_order_learned_must_end_where_it_ends() {
+    let full =
+        r#"{"speed":1,"current":2.5,"pressure":3,"failed":"no","on":true,"time":4,"ratio":0.5,"gear":"P"}"#;
+    let mut decoder = decoder();
+    for rest in [" x", "}", ",", "\"", "{}", "\0"] {
+        let text = format!("{full}{rest}");
+        let decoded = decoder.decode([full, text.as_str(), full].map(str::as_bytes));
+        assert_eq!(decoded.rows, [0, 2], "{text}");
+        assert_eq!(decoded.rejected[0].1, Reason::Malformed, "{text}");
+    }
+    for end in 1..full.len() {
+        assert_eq!(decoder.decode([&full.as_bytes()[..end]]).rejected[0].1, Reason::Malformed, "{end}");
+    }
+    assert!(decoder.decode([format!(" {full}\r\n").as_bytes()]).rejected.is_empty());
+}
+
+#[test]
 fn a_key_that_needs_escapes_teaches_no_order() {
     let mut decoder = decoder();
     let tricky = br#"{"x\":1,\"on":1,"speed":1,"pressure":2,"current":null,"failed":null,"on":null,"time":null,"ratio":null,"gear":null}"#;

@@ -45,16 +45,23 @@ pub enum Capture {
     },
 }
 
-/// What to do with the next field.
+/// What to do with the next fields: one, or a run of numbers of one type for neighbouring columns.
 #[derive(Debug, Clone)]
 struct Step {
     null_branch: Option<u8>,
     action: Action,
-    /// Column of the matrix, if the field is in it.
+    /// Column of the matrix of the first field, if the fields are in it.
     column: Option<usize>,
     /// Index of the capture, if the field is captured.
     capture: Option<usize>,
+    /// Index of the first field.
+    field: usize,
+    /// Number of fields.
+    count: usize,
 }
+
+/// A fault, and how many fields of the run were read before it.
+type RunFault = (Fault, usize);
 
 #[derive(Debug, Clone)]
 enum Action {
@@ -176,15 +183,18 @@ impl MatrixDecoder {
             }
         }
         let mut made: Vec<Option<Capture>> = vec![None; captures.len()];
-        let mut steps = Vec::with_capacity(writer.fields().len());
-        for field in writer.fields() {
+        let mut steps: Vec<Step> = Vec::with_capacity(writer.fields().len());
+        for (index, field) in writer.fields().iter().enumerate() {
             let column = numeric.iter().position(|it| *it == field.name);
             let capture = captures.iter().position(|it| *it == field.name);
-            let step = Step::compile(field, column, capture)?;
+            let step = Step { field: index, ..Step::compile(field, column, capture)? };
             if let Some(index) = capture {
                 made[index] = Some(step.capture_column(field)?);
             }
-            steps.push(step);
+            match steps.last_mut() {
+                Some(last) if last.is_continued_by(&step) => last.count += 1,
+                _ => steps.push(step),
+            }
         }
         Ok(Self {
             width: numeric.len(),
@@ -238,9 +248,9 @@ impl MatrixDecoder {
         let start = matrix.values.len();
         matrix.values.resize(start + self.width, f32::NAN);
         let row = &mut matrix.values[start..];
-        for (index, step) in self.steps.iter().enumerate() {
-            if let Err(fault) = step.read(&mut cursor, row, &mut matrix.captures) {
-                return Err((fault.reason(), fault.describe(&self.names[index], &cursor)));
+        for step in &self.steps {
+            if let Err((fault, after)) = step.read(&mut cursor, row, &mut matrix.captures) {
+                return Err((fault.reason(), fault.describe(&self.names[step.field + after], &cursor)));
             }
         }
         match cursor.remaining() {
@@ -257,7 +267,7 @@ impl Step {
         let Some((scalar, null_branch)) = field.scalar() else {
             let wanted = if column.is_some() { "a number" } else { "captured" };
             return if unused {
-                Ok(Self { null_branch: None, action: skip(), column, capture })
+                Ok(Self { null_branch: None, action: skip(), column, capture, field: 0, count: 1 })
             } else {
                 Err(field.unfit(wanted))
             };
@@ -277,7 +287,7 @@ impl Step {
         }
         // A skipped field is read with its union, a used one after it.
         let null_branch = if matches!(action, Action::Skip(_)) { None } else { null_branch };
-        Ok(Self { null_branch, action, column, capture })
+        Ok(Self { null_branch, action, column, capture, field: 0, count: 1 })
     }
 
     fn capture_column(&self, field: &Field) -> Result<Capture, SchemaError> {
@@ -288,8 +298,53 @@ impl Step {
         }
     }
 
+    fn is_continued_by(&self, next: &Self) -> bool {
+        let alike = match (&self.action, &next.action) {
+            (Action::Double, Action::Double)
+            | (Action::Float, Action::Float)
+            | (Action::Int, Action::Int)
+            | (Action::Long, Action::Long) => self.null_branch == next.null_branch,
+            _ => false,
+        };
+        let neighbours = self.column.is_some_and(|it| next.column == Some(it + self.count));
+        alike && neighbours && self.capture.is_none() && next.capture.is_none()
+    }
+
     #[inline(always)]
-    fn read(&self, cursor: &mut Cursor<'_>, row: &mut [f32], captures: &mut [Capture]) -> Result<(), Fault> {
+    fn read(
+        &self,
+        cursor: &mut Cursor<'_>,
+        row: &mut [f32],
+        captures: &mut [Capture],
+    ) -> Result<(), RunFault> {
+        let (Some(column), None) = (self.column, self.capture) else {
+            return self.read_one(cursor, row, captures).map_err(|fault| (fault, 0));
+        };
+        let slots = &mut row[column..column + self.count];
+        match (&self.action, self.null_branch) {
+            (Action::Double, None) => doubles(cursor, slots),
+            (Action::Double, Some(branch)) => {
+                nullable(cursor, slots, branch, |it| it.double().map(|it| it as f32))
+            }
+            (Action::Float, None) => numbers(cursor, slots, Cursor::float),
+            (Action::Float, Some(branch)) => nullable(cursor, slots, branch, Cursor::float),
+            (Action::Int, None) => numbers(cursor, slots, |it| it.int().map(|it| it as f32)),
+            (Action::Int, Some(branch)) => nullable(cursor, slots, branch, |it| it.int().map(|it| it as f32)),
+            (Action::Long, None) => numbers(cursor, slots, |it| it.long().map(|it| it as f32)),
+            (Action::Long, Some(branch)) => {
+                nullable(cursor, slots, branch, |it| it.long().map(|it| it as f32))
+            }
+            _ => self.read_one(cursor, row, captures).map_err(|fault| (fault, 0)),
+        }
+    }
+
+    /// Reads one field of any type, into its column, its capture, both or neither.
+    fn read_one(
+        &self,
+        cursor: &mut Cursor<'_>,
+        row: &mut [f32],
+        captures: &mut [Capture],
+    ) -> Result<(), Fault> {
         if let Some(branch) = self.null_branch
             && cursor.is_null(branch)?
         {
@@ -347,4 +402,49 @@ impl Step {
             captures[index].push_long(value);
         }
     }
+}
+
+/// Reads a run of numbers.
+#[inline(always)]
+fn numbers<'a>(
+    cursor: &mut Cursor<'a>,
+    slots: &mut [f32],
+    read: impl Fn(&mut Cursor<'a>) -> Result<f32, Fault>,
+) -> Result<(), RunFault> {
+    // The cursor stays in registers while it is a local.
+    let mut local = *cursor;
+    for (index, slot) in slots.iter_mut().enumerate() {
+        match read(&mut local) {
+            Ok(value) => *slot = value,
+            Err(fault) => {
+                *cursor = local;
+                return Err((fault, index));
+            }
+        }
+    }
+    *cursor = local;
+    Ok(())
+}
+
+/// Reads a run of numbers each of which may be null; the slots hold NaN already.
+#[inline(always)]
+fn nullable<'a>(
+    cursor: &mut Cursor<'a>,
+    slots: &mut [f32],
+    null_branch: u8,
+    read: impl Fn(&mut Cursor<'a>) -> Result<f32, Fault>,
+) -> Result<(), RunFault> {
+    numbers(cursor, slots, |it| if it.is_null(null_branch)? { Ok(f32::NAN) } else { read(it) })
+}
+
+/// Reads a run of doubles, with one look at how many bytes there are.
+#[inline(always)]
+fn doubles(cursor: &mut Cursor<'_>, slots: &mut [f32]) -> Result<(), RunFault> {
+    let Ok(bytes) = cursor.fixed(8 * slots.len()) else {
+        return numbers(cursor, slots, |it| it.double().map(|it| it as f32));
+    };
+    for (slot, value) in slots.iter_mut().zip(bytes.as_chunks().0) {
+        *slot = f64::from_le_bytes(*value) as f32;
+    }
+    Ok(())
 }

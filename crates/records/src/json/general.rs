@@ -24,7 +24,7 @@ type Fault = (Reason, String);
 /// Returns why the payload is no record; `columns` may then hold part of a row.
 pub(super) fn read(
     payload: &[u8],
-    names: &HashMap<Box<str>, usize>,
+    names: &HashMap<Box<str>, Expected>,
     columns: &mut [Column],
 ) -> Result<Option<Vec<Expected>>, Fault> {
     if payload.iter().all(u8::is_ascii_whitespace) {
@@ -52,6 +52,10 @@ pub(super) fn read(
 
 /// Refuses payloads that would need deep recursion to read.
 fn check_depth(payload: &[u8]) -> Result<(), Fault> {
+    let opening = payload.iter().filter(|it| matches!(it, b'{' | b'[')).count();
+    if opening <= DEPTH_LIMIT {
+        return Ok(());
+    }
     let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
     for byte in payload {
         if in_string {
@@ -74,7 +78,7 @@ fn check_depth(payload: &[u8]) -> Result<(), Fault> {
 
 /// Takes the keys of the object.
 struct Object<'a> {
-    names: &'a HashMap<Box<str>, usize>,
+    names: &'a HashMap<Box<str>, Expected>,
     columns: &'a mut [Column],
     seen: Vec<bool>,
     fault: Option<Fault>,
@@ -114,11 +118,12 @@ impl<'de> Visitor<'de> for &mut Object<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         while let Some(key) = map.next_key::<Cow<'de, str>>()? {
-            let column = self.names.get(&*key).copied();
+            let known = self.names.get(&*key);
+            let column = known.and_then(|it| it.column);
             // A key that needs escapes is not found by comparing bytes.
             self.plain &= !key.bytes().any(|it| matches!(it, b'"' | b'\\' | 0..0x20));
             if self.plain && self.order.len() <= ORDER_LIMIT {
-                self.order.push(Expected::new(&key, column));
+                self.order.push(known.cloned().unwrap_or_else(|| Expected::new(&key, None)));
             }
             let Some(index) = column else {
                 map.next_value::<IgnoredAny>()?;
