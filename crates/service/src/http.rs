@@ -18,6 +18,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus_client::encoding::text;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::debug;
 
@@ -40,7 +41,9 @@ pub(crate) async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
 /// Answers probes until the runtime ends.
 pub(crate) async fn serve(listener: TcpListener, services: Arc<Services>) {
     let slots = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut connections = JoinSet::new();
     loop {
+        while connections.try_join_next().is_some() {}
         let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
@@ -52,7 +55,7 @@ pub(crate) async fn serve(listener: TcpListener, services: Arc<Services>) {
             }
         };
         let services = Arc::clone(&services);
-        tokio::spawn(async move {
+        connections.spawn(async move {
             let answer = service_fn(move |request| {
                 let services = Arc::clone(&services);
                 async move { Ok::<_, Infallible>(answer(&request, &services)) }

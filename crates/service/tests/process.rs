@@ -102,7 +102,7 @@ impl Process {
         }
         let mut child = command.spawn().unwrap();
         let error = BufReader::new(child.stderr.take().unwrap());
-        let (tx, log) = mpsc::channel();
+        let (tx, log) = mpsc::sync_channel(10_000);
         std::thread::spawn(move || error.lines().map_while(Result::ok).try_for_each(|line| tx.send(line)));
         Self { child, log, seen: Vec::new() }
     }
@@ -271,7 +271,7 @@ fn a_wrong_flag_is_explained() {
 fn traces_go_to_the_collector() {
     let collector = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", collector.local_addr().unwrap());
-    let (tx, requests) = mpsc::channel();
+    let (tx, requests) = mpsc::sync_channel(1);
     std::thread::spawn(move || {
         let (mut stream, _) = collector.accept().unwrap();
         stream.set_read_timeout(Some(LIMIT)).unwrap();
