@@ -305,7 +305,7 @@ impl Session {
     /// Not safe to cancel: run it in a task of its own, and end that task by [`Publisher::close`].
     pub async fn next(&mut self) -> Option<Event> {
         while !self.ended {
-            if self.failures > 0 && self.pause().await {
+            if self.failures > 0 && self.shared.pause(self.options.seed, self.failures).await {
                 break;
             }
             match self.event_loop.poll().await {
@@ -405,22 +405,21 @@ impl Session {
         }
         state.closing
     }
-
-    /// Waits before the next attempt to connect; returns whether the session was closed meanwhile.
-    async fn pause(&mut self) -> bool {
-        let pause = pause(self.options.seed, self.failures);
-        // Both are safe to cancel.
-        tokio::select! {
-            () = tokio::time::sleep(pause) => {}
-            () = self.shared.closing.notified() => {}
-        }
-        self.shared.lock().closing
-    }
 }
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits before the next attempt to connect; returns whether the session was closed meanwhile.
+    async fn pause(&self, seed: u64, failures: u32) -> bool {
+        // Both are safe to cancel.
+        tokio::select! {
+            () = tokio::time::sleep(pause(seed, failures)) => {}
+            () = self.closing.notified() => {}
+        }
+        self.lock().closing
     }
 }
 

@@ -189,7 +189,7 @@ impl Session {
     /// Returns a fault that trying again will not mend.
     pub async fn next(&mut self) -> Result<Option<Event>, Fault> {
         while !self.ended {
-            if self.failures > 0 && self.pause().await {
+            if self.failures > 0 && self.shared.pause(self.seed, self.failures).await {
                 break;
             }
             match self.event_loop.poll().await {
@@ -273,20 +273,20 @@ impl Session {
         self.event_loop.reset();
         state.closing
     }
-
-    /// Waits before the next attempt to connect; returns whether the session was closed meanwhile.
-    async fn pause(&mut self) -> bool {
-        // Both are safe to cancel.
-        tokio::select! {
-            () = tokio::time::sleep(pause(self.seed, self.failures)) => {}
-            () = self.shared.closing.notified() => {}
-        }
-        self.shared.lock().closing
-    }
 }
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits before the next attempt to connect; returns whether the session was closed meanwhile.
+    async fn pause(&self, seed: u64, failures: u32) -> bool {
+        // Both are safe to cancel.
+        tokio::select! {
+            () = tokio::time::sleep(pause(seed, failures)) => {}
+            () = self.closing.notified() => {}
+        }
+        self.lock().closing
     }
 }
