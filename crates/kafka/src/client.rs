@@ -45,6 +45,10 @@ impl ClientContext for Log {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::PartitionEOF) {
+            // Not an error; whoever reads learns it from the poll.
+            return;
+        }
         warn!(%error, reason, "kafka client");
         if error.rdkafka_error_code().is_some_and(|it| !passing(it)) {
             *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);

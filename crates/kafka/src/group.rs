@@ -45,7 +45,8 @@ impl Group {
         let partitions = partitions(self.consumer.client(), &self.bootstrap, topic)?;
         let list = positions(partitions.into_iter().map(|it| (topic, it, Offset::Invalid)));
         let attempt = format!("asking what group {} has committed of {topic}", self.name);
-        let found = self.consumer.committed_offsets(list, REQUEST).map_err(request(&self.bootstrap, attempt))?;
+        let found =
+            self.consumer.committed_offsets(list, REQUEST).map_err(request(&self.bootstrap, attempt))?;
         let offsets = found.elements().into_iter().filter_map(|it| match it.offset() {
             Offset::Offset(offset) => Some((it.partition(), offset)),
             _ => None,

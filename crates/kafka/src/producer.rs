@@ -23,9 +23,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext
 use crate::client::{Log, request};
 use crate::config::KafkaConfig;
 use crate::error::Error;
-
-/// Longest time the event thread stays in one poll: how late it may notice that it is to end.
-const POLL: Duration = Duration::from_millis(20);
+use crate::transaction::EVENT_POLL;
 
 /// How a [`Producer`] writes.
 #[derive(Debug, Clone)]
@@ -192,7 +190,7 @@ impl Producer {
             let (inner, stop) = (Arc::clone(&inner), Arc::clone(&stop));
             let poll = move || {
                 while !stop.load(Ordering::Relaxed) {
-                    inner.poll(POLL);
+                    inner.poll(EVENT_POLL);
                 }
             };
             let name = "kafka-delivery".to_owned();

@@ -153,7 +153,11 @@ impl Registry {
         let problem = |problem: String| RegistryError::Settings { problem };
         match reqwest::Url::parse(&url) {
             Ok(parsed) if matches!(parsed.scheme(), "http" | "https") => {}
-            Ok(_) => return Err(problem(format!("the registry's URL {url:?} begins with neither http nor https"))),
+            Ok(_) => {
+                return Err(problem(format!(
+                    "the registry's URL {url:?} begins with neither http nor https"
+                )));
+            }
             Err(error) => return Err(problem(format!("the registry's URL {url:?} is not a URL ({error})"))),
         }
         let mut builder = SrSettings::new_builder(url.clone());
@@ -231,7 +235,9 @@ impl Registry {
                 Ok((id, self.keep(registered)?))
             }
             Err(error) => Err(match code(&error) {
-                Some((404 | 40401 | 40402, _)) => RegistryError::UnknownSubject { subject: subject.to_owned() },
+                Some((404 | 40401 | 40402, _)) => {
+                    RegistryError::UnknownSubject { subject: subject.to_owned() }
+                }
                 _ => self.failed(format!("asking for subject {subject}"), error),
             }),
         }

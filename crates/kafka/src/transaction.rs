@@ -4,7 +4,9 @@
 //! aborted, which leaves nothing behind; its outcome is in doubt, so that the producer must be made anew
 //! (which makes Kafka settle the transaction) and the position read again; or the producer was fenced.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientContext;
@@ -20,8 +22,16 @@ use telltale_records::outgoing::OutgoingRecord;
 use crate::client::Log;
 use crate::error::Error;
 
-/// How long librdkafka is left alone between looks at what was delivered; its own slices are 100 ms.
-const SLICE: Duration = Duration::from_millis(1);
+/// How long the event thread stays in one poll, and so the longest time that ending it takes.
+///
+/// rdkafka spins through the last millisecond of a poll: short polls cost a processor.
+pub(crate) const EVENT_POLL: Duration = Duration::from_millis(250);
+
+/// Wait before a call is made again whose outcome is known.
+const AGAIN: Duration = Duration::from_millis(10);
+
+/// Wait for room in the queue, and for librdkafka to let go of the last message.
+const MOMENT: Duration = Duration::from_micros(100);
 
 /// Most bytes that may wait in the producer, in KiB.
 const QUEUE_KBYTES: &str = "65536";
@@ -31,8 +41,6 @@ const QUEUE_KBYTES: &str = "65536";
 pub(crate) enum Failure {
     /// It must be aborted; the same records may be tried again.
     Abort(KafkaError),
-    /// Target topics refuse these records, by their index; the transaction must be aborted.
-    Refused(Vec<(usize, KafkaError)>),
     /// Nobody here knows whether it was committed.
     Doubt(KafkaError),
     /// The producer, and with it the process, is at its end.
@@ -42,18 +50,38 @@ pub(crate) enum Failure {
 impl Failure {
     /// What librdkafka reported.
     pub(crate) fn source(&self) -> &KafkaError {
-        match self {
-            Self::Abort(error) | Self::Doubt(error) | Self::Fatal(error) => error,
-            Self::Refused(failed) => &failed.first().expect("at least one record was refused").1,
-        }
+        let (Self::Abort(error) | Self::Doubt(error) | Self::Fatal(error)) = self;
+        error
     }
 }
 
-/// Takes delivery reports: failures, by the index of the record.
+/// Takes delivery reports: counts what is under way, keeps failures by the index of the record.
 #[derive(Debug, Default)]
 pub(crate) struct Deliveries {
     log: Log,
+    under_way: AtomicUsize,
     failed: Mutex<Vec<(usize, KafkaError)>>,
+    /// Told when nothing is under way any more, and of every failure.
+    changed: Condvar,
+}
+
+impl Deliveries {
+    fn failed(&self) -> MutexGuard<'_, Vec<(usize, KafkaError)>> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until nothing is under way or, if asked, until something failed; returns whether that came true.
+    fn wait(&self, or_failure: bool, deadline: Instant) -> bool {
+        let mut failed = self.failed();
+        while self.under_way.load(Ordering::Acquire) > 0 && !(or_failure && !failed.is_empty()) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            failed = self.changed.wait_timeout(failed, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
+    }
 }
 
 impl ClientContext for Deliveries {
@@ -71,16 +99,24 @@ impl ProducerContext for Deliveries {
 
     fn delivery(&self, result: &DeliveryResult<'_>, index: usize) {
         if let Err((error, _)) = result {
-            self.failed.lock().unwrap_or_else(PoisonError::into_inner).push((index, error.clone()));
+            self.failed().push((index, error.clone()));
+            self.changed.notify_all();
+        }
+        if self.under_way.fetch_sub(1, Ordering::AcqRel) == 1 {
+            // Under the lock, so that a waiter is either before its look or in its wait.
+            let _failed = self.failed();
+            self.changed.notify_all();
         }
     }
 }
 
 /// A producer that writes transactions only.
 pub(crate) struct TransactionalProducer {
-    producer: BaseProducer<Deliveries>,
+    producer: Arc<BaseProducer<Deliveries>>,
     initialised: bool,
     timeout: Duration,
+    stop: Arc<AtomicBool>,
+    events: Option<JoinHandle<()>>,
 }
 
 impl TransactionalProducer {
@@ -102,10 +138,24 @@ impl TransactionalProducer {
             .set("queue.buffering.max.kbytes", QUEUE_KBYTES)
             // Kafka's limits decide what is too large, not the client's.
             .set("message.max.bytes", "67108864");
-        let producer = client
+        let producer: BaseProducer<Deliveries> = client
             .create_with_context(Deliveries::default())
             .map_err(|source| Error::Client { purpose: "transactional producer", source })?;
-        Ok(Self { producer, initialised: false, timeout })
+        let (producer, stop) = (Arc::new(producer), Arc::new(AtomicBool::new(false)));
+        let events = {
+            let (producer, stop) = (Arc::clone(&producer), Arc::clone(&stop));
+            let poll = move || {
+                while !stop.load(Ordering::Relaxed) {
+                    producer.poll(EVENT_POLL);
+                }
+            };
+            let name = "kafka-delivery".to_owned();
+            thread::Builder::new()
+                .name(name.clone())
+                .spawn(poll)
+                .map_err(|source| Error::Thread { name, source })?
+        };
+        Ok(Self { producer, initialised: false, timeout, stop, events: Some(events) })
     }
 
     /// Settles what an earlier producer of the same id left open and fences it; may be called again.
@@ -120,7 +170,7 @@ impl TransactionalProducer {
 
     /// An error that waiting will not mend, such as a wrong password.
     pub(crate) fn take_refusal(&self) -> Option<KafkaError> {
-        self.producer.context().log.take_refusal()
+        self.deliveries().log.take_refusal()
     }
 
     /// Writes `out` and `offsets` in one transaction.
@@ -133,7 +183,7 @@ impl TransactionalProducer {
         alone: impl Fn(OutgoingRecord<'_>) -> bool,
     ) -> Result<(), Failure> {
         let deadline = Instant::now() + self.timeout;
-        self.failures().clear();
+        self.deliveries().failed().clear();
         self.producer.begin_transaction().map_err(classify)?;
         for (index, record) in out.records().enumerate() {
             if alone(record) {
@@ -145,70 +195,119 @@ impl TransactionalProducer {
             }
         }
         if let Some((offsets, group)) = offsets {
-            again(deadline, |left| self.producer.send_offsets_to_transaction(offsets, group, left))?;
+            let sent =
+                again(deadline, |left| self.producer.send_offsets_to_transaction(offsets, group, left));
+            if sent.is_err() {
+                // Where a record failed meanwhile, its report says more.
+                self.deliver(deadline)?;
+            }
+            sent?;
         }
         self.deliver(deadline)?;
         again(deadline, |left| self.producer.commit_transaction(left))
     }
 
     /// Aborts the transaction in hand; on an error nobody knows what became of it.
-    pub(crate) fn abort(&self) -> Result<(), Failure> {
+    ///
+    /// Returns the records that their topics refuse, by index: the same transaction would fail again.
+    pub(crate) fn abort(&self) -> Result<Vec<(usize, KafkaError)>, Failure> {
         let deadline = Instant::now() + self.timeout;
-        // What is not on its way yet need not go; what is must come back before Kafka is told.
-        self.producer.purge(PurgeConfig::default().queue());
-        self.drain(deadline)?;
-        again(deadline, |left| self.producer.abort_transaction(left))
+        self.withdraw(deadline)?;
+        again(deadline, |left| self.producer.abort_transaction(left))?;
+        let mut failed = std::mem::take(&mut *self.deliveries().failed());
+        // Records behind a refused one fail too, with other codes.
+        failed.retain(|(_, error)| error.rdkafka_error_code().is_some_and(refused));
+        Ok(failed)
     }
 
     fn send(&self, index: usize, record: OutgoingRecord<'_>, deadline: Instant) -> Result<(), Failure> {
         let mut message = base_record(record, index);
         loop {
-            match self.producer.send(message) {
+            self.deliveries().under_way.fetch_add(1, Ordering::AcqRel);
+            let (error, returned) = match self.producer.send(message) {
                 Ok(()) => return Ok(()),
-                Err((error, returned)) => match error.rdkafka_error_code() {
-                    Some(RDKafkaErrorCode::QueueFull) if Instant::now() < deadline => {
-                        self.producer.poll(SLICE);
-                        message = returned;
-                    }
-                    Some(RDKafkaErrorCode::QueueFull) => return Err(Failure::Abort(error)),
-                    Some(code) if refused(code) => return Err(Failure::Refused(vec![(index, error)])),
-                    Some(RDKafkaErrorCode::Fatal | RDKafkaErrorCode::Fenced) => {
-                        return Err(Failure::Fatal(error));
-                    }
-                    // An earlier record failed meanwhile: its report says more.
-                    Some(RDKafkaErrorCode::State) => {
-                        self.deliver(deadline)?;
-                        return Err(Failure::Doubt(error));
-                    }
-                    _ => return Err(Failure::Abort(error)),
-                },
+                Err(refused) => refused,
+            };
+            self.deliveries().under_way.fetch_sub(1, Ordering::AcqRel);
+            match error.rdkafka_error_code() {
+                Some(RDKafkaErrorCode::QueueFull) if Instant::now() < deadline => {
+                    thread::sleep(MOMENT);
+                    message = returned;
+                }
+                Some(RDKafkaErrorCode::QueueFull) => return Err(Failure::Abort(error)),
+                Some(code) if refused(code) => {
+                    self.deliveries().failed().push((index, error.clone()));
+                    return Err(Failure::Abort(error));
+                }
+                Some(RDKafkaErrorCode::Fatal | RDKafkaErrorCode::Fenced) => {
+                    return Err(Failure::Fatal(error));
+                }
+                // An earlier record failed meanwhile: its report says more.
+                Some(RDKafkaErrorCode::State) => {
+                    self.deliver(deadline)?;
+                    return Err(Failure::Doubt(error));
+                }
+                _ => return Err(Failure::Abort(error)),
             }
         }
     }
 
-    /// Waits until each record sent so far is delivered.
+    /// Waits until each record sent so far is delivered, or one is not.
     fn deliver(&self, deadline: Instant) -> Result<(), Failure> {
-        self.drain(deadline)?;
-        let mut failed = std::mem::take(&mut *self.failures());
-        let Some((_, first)) = failed.first().cloned() else { return Ok(()) };
-        // Records behind a refused one fail too, with other codes; they will be tried again.
-        failed.retain(|(_, error)| error.rdkafka_error_code().is_some_and(refused));
-        Err(if failed.is_empty() { Failure::Abort(first) } else { Failure::Refused(failed) })
+        if !self.deliveries().wait(true, deadline) {
+            return Err(unanswered_delivery());
+        }
+        // Once one has failed librdkafka sends no other before the abort.
+        let failed = self.deliveries().failed().first().map(|(_, error)| error.clone());
+        failed.map_or_else(|| self.settle(deadline), |error| Err(Failure::Abort(error)))
     }
 
-    fn drain(&self, deadline: Instant) -> Result<(), Failure> {
+    /// Takes back what is not on its way yet and waits for what is.
+    ///
+    /// librdkafka's abort does so too, but once: requests behind a refused one come back into its queue after
+    /// that, are never sent, and the abort waits for them until its time is over.
+    fn withdraw(&self, deadline: Instant) -> Result<(), Failure> {
+        loop {
+            self.producer.purge(PurgeConfig::default().queue());
+            let soon = Instant::now() + AGAIN;
+            if self.deliveries().wait(false, soon.min(deadline)) {
+                return self.settle(deadline);
+            }
+            if soon >= deadline {
+                return Err(unanswered_delivery());
+            }
+        }
+    }
+
+    /// Waits for librdkafka to let go of the messages reported last: a commit would sleep 100 ms over them.
+    fn settle(&self, deadline: Instant) -> Result<(), Failure> {
         while self.producer.in_flight_count() > 0 {
             if Instant::now() >= deadline {
-                return Err(Failure::Doubt(KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut)));
+                return Err(unanswered_delivery());
             }
-            self.producer.poll(SLICE);
+            thread::sleep(MOMENT);
         }
         Ok(())
     }
 
-    fn failures(&self) -> std::sync::MutexGuard<'_, Vec<(usize, KafkaError)>> {
-        self.producer.context().failed.lock().unwrap_or_else(PoisonError::into_inner)
+    fn deliveries(&self) -> &Deliveries {
+        self.producer.context()
     }
+}
+
+impl Drop for TransactionalProducer {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(events) = self.events.take() {
+            // A panic was printed when it happened; there is nothing to add.
+            drop(events.join());
+        }
+    }
+}
+
+/// The failure of a delivery that took too long.
+fn unanswered_delivery() -> Failure {
+    Failure::Doubt(KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut))
 }
 
 /// Repeats `call` while its error says that the same call may succeed.
@@ -218,7 +317,7 @@ fn again(deadline: Instant, call: impl Fn(Duration) -> Result<(), KafkaError>) -
         match call(left) {
             Ok(()) => return Ok(()),
             Err(KafkaError::Transaction(error)) if repeatable(&error) && !left.is_zero() => {
-                std::thread::sleep(SLICE * 10);
+                thread::sleep(AGAIN);
             }
             Err(error) => return Err(classify(error)),
         }

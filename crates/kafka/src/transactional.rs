@@ -83,22 +83,25 @@ impl Transactional {
         // One record a request: a refusal names its record, and these transactions are small.
         let Err(failure) = self.producer.commit(records, None, |_| true) else { return Ok(()) };
         let failure = match failure {
-            failure @ (Failure::Abort(_) | Failure::Refused(_)) => match self.producer.abort() {
-                Ok(()) => failure,
+            Failure::Abort(source) => match self.producer.abort() {
+                Ok(refused) => {
+                    let refused = refused.first().and_then(|(index, _)| records.records().nth(*index));
+                    return Err(match refused {
+                        Some(record) => {
+                            let bytes =
+                                record.key().map_or(0, <[u8]>::len) + record.value().map_or(0, <[u8]>::len);
+                            PublishError::Refused { topic: record.topic().to_owned(), bytes, source }
+                        }
+                        None => PublishError::Aborted { source },
+                    });
+                }
                 Err(of_abort) => of_abort,
             },
             other => other,
         };
         Err(match failure {
-            Failure::Abort(source) => PublishError::Aborted { source },
-            Failure::Refused(failed) => {
-                let (index, source) = failed.into_iter().next().expect("at least one record was refused");
-                let record = records.records().nth(index).expect("the index is of these records");
-                let bytes = record.key().map_or(0, <[u8]>::len) + record.value().map_or(0, <[u8]>::len);
-                PublishError::Refused { topic: record.topic().to_owned(), bytes, source }
-            }
             Failure::Fatal(source) => fatal(&self.transactional_id, "publishing", source).into(),
-            Failure::Doubt(source) => {
+            Failure::Abort(source) | Failure::Doubt(source) => {
                 // A new producer makes Kafka end the transaction one way or the other.
                 let (id, timeout) = (&self.transactional_id, self.timeout);
                 self.producer = start(&self.kafka, id, timeout, Duration::MAX, stop)?;

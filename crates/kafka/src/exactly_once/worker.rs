@@ -213,7 +213,11 @@ impl<S: Step> Worker<'_, S> {
             let wait = match deadline {
                 None if self.held.is_empty() => POLL,
                 None => self.config.linger,
-                Some(deadline) => Instant::saturating_duration_since(&deadline, Instant::now()),
+                // Whole milliseconds: rdkafka spins through the rest of one.
+                Some(deadline) => {
+                    let left = Instant::saturating_duration_since(&deadline, Instant::now());
+                    Duration::from_millis(left.as_micros().div_ceil(1000).try_into().unwrap_or(u64::MAX))
+                }
             };
             let before = self.held.len();
             self.poll(wait)?;
@@ -350,24 +354,26 @@ impl<S: Step> Worker<'_, S> {
     /// Finds the way back from a transaction that was not committed.
     fn fail(&mut self, failure: Failure) -> Result<(), Error<S::Error>> {
         self.outcome("aborted").inc();
+        self.start_over();
         let failure = match failure {
-            failure @ (Failure::Abort(_) | Failure::Refused(_)) => {
-                match self.producer.as_ref().expect("it has just failed").abort() {
-                    Ok(()) => failure,
-                    Err(of_abort) => of_abort,
+            Failure::Abort(error) => match self.producer.as_ref().expect("it has just failed").abort() {
+                Ok(refused) if refused.is_empty() => {
+                    self.back_off("committing a transaction", &error);
+                    return Ok(());
                 }
-            }
+                Ok(refused) => {
+                    warn!(worker = self.index, records = refused.len(), %error, "records refused");
+                    self.refusals.learn(&self.out, &refused, &self.config.dead_letters)?;
+                    return Ok(());
+                }
+                Err(of_abort) => of_abort,
+            },
             other => other,
         };
-        self.start_over();
         match failure {
             Failure::Fatal(source) => return Err(self.fatal("committing a transaction", source)),
-            Failure::Refused(failed) => {
-                warn!(worker = self.index, records = failed.len(), error = %failed[0].1, "records refused");
-                self.refusals.learn(&self.out, &failed, &self.config.dead_letters)?;
-            }
-            Failure::Abort(error) => self.back_off("committing a transaction", &error),
-            Failure::Doubt(error) => {
+            // An abort that must be aborted: as good as unknown.
+            Failure::Abort(error) | Failure::Doubt(error) => {
                 self.metrics.rebuilds.inc();
                 self.producer = None;
                 self.positioned = false;
