@@ -1,5 +1,8 @@
 //! An MQTT broker, a Kafka-protocol log and a schema registry inside one process, for laptops and tests.
 
+mod engines;
 pub mod log;
 pub mod mqtt;
 pub mod registry;
+
+pub use engines::{Engines, EnginesConfig, EnginesError};
