@@ -25,13 +25,14 @@ pub mod windows;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Parser;
 use telltale_kafka::exactly_once::{self, LoopConfig};
-use telltale_kafka::{Isolation, KafkaConfig, Reader, Registry, RegistryConfig};
-use telltale_records::schema::subject;
+use telltale_kafka::{Isolation, KafkaConfig, Reader, Registry, RegistryConfig, RegistryError};
+use telltale_records::schema::{Schema, subject};
 use telltale_service::Service;
-use tracing::info;
+use tracing::{info, warn};
 
 pub use decode::Lookup;
 pub use error::Error;
@@ -40,6 +41,9 @@ pub use transform::{SchemaIds, Tally, Transform};
 use crate::metrics::Metrics;
 use crate::pipeline::Pipeline;
 use crate::step::{Preprocess, Shared};
+
+/// Shortest and longest pause between attempts to register schemas.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 
 /// Runs continuous SQL over topics: readings as devices send them become clean Avro, and counts per device.
 ///
@@ -59,28 +63,27 @@ pub struct Config {
     pub pipeline: Option<PathBuf>,
 
     /// Consumer group: its members share the partitions
-    #[arg(long, env = "PREPROCESSOR_GROUP", default_value = "telltale-preprocessor", value_name = "NAME")]
+    #[arg(long, env = "GROUP", value_name = "NAME", default_value = "preprocessor")]
     pub group: String,
 
-    /// Name of this instance: the same after a restart, different from every other instance of the group
-    #[arg(
-        long,
-        env = "PREPROCESSOR_IDENTITY",
-        default_value = "telltale-preprocessor-0",
-        value_name = "NAME"
-    )]
+    /// Name of this instance, different from every other of the group and the same after a restart
+    #[arg(long, env = "IDENTITY", value_name = "NAME", default_value = "preprocessor")]
     pub identity: String,
 
-    /// Threads that consume, compute and commit, each on its own partitions
-    #[arg(long, env = "PREPROCESSOR_WORKERS", default_value = "2", value_name = "COUNT")]
+    /// Keep the partitions over a short restart
+    #[arg(long, env = "STATIC_MEMBER")]
+    pub static_member: bool,
+
+    /// Worker threads, each with partitions of its own; more than there are partitions wait in reserve
+    #[arg(long, env = "WORKERS", value_name = "COUNT", default_value = "1")]
     pub workers: NonZeroUsize,
 
     /// Most records in one transaction
-    #[arg(long, env = "PREPROCESSOR_MAX_RECORDS", default_value = "10000", value_name = "COUNT")]
+    #[arg(long, env = "MAX_RECORDS", value_name = "COUNT", default_value = "10000")]
     pub max_records: NonZeroUsize,
 
-    /// Longest time to gather records for one transaction after the first
-    #[arg(long, env = "PREPROCESSOR_LINGER", default_value = "20ms", value_name = "DURATION")]
+    /// Longest time to gather records for one transaction after the first, at most 10s
+    #[arg(long, env = "LINGER", value_name = "DURATION", default_value = "20ms")]
     pub linger: humantime::Duration,
 }
 
@@ -90,14 +93,14 @@ pub struct Config {
 ///
 /// Returns why the service could not start, or why the first worker failed.
 pub fn run(config: Config, service: &Service) -> Result<(), Error> {
-    config.kafka.check()?;
+    config.check()?;
     let pipeline = match &config.pipeline {
         Some(path) => Pipeline::load(path)?,
         None => Pipeline::cars()?,
     };
     let registry = Registry::new(&config.registry)?;
     check_tables(&pipeline, &config.kafka)?;
-    let ids = pipeline.streams.iter().map(|it| register(it, &registry)).collect::<Result<Vec<_>, _>>()?;
+    let Some(ids) = register_schemas(&pipeline, &registry, service)? else { return Ok(()) };
     for (stream, ids) in pipeline.streams.iter().zip(&ids) {
         info!(source = stream.source, target = stream.target, schema_id = ids.target, "stream planned");
     }
@@ -107,6 +110,7 @@ pub fn run(config: Config, service: &Service) -> Result<(), Error> {
     };
     let loop_config = LoopConfig {
         workers: config.workers.get(),
+        static_member: config.static_member,
         max_records: config.max_records.get(),
         linger: *config.linger,
         ..LoopConfig::new(service.name(), &config.group, &pipeline.sources(), &config.identity)
@@ -125,14 +129,49 @@ pub fn run(config: Config, service: &Service) -> Result<(), Error> {
     exactly_once::run(&loop_config, &shared.kafka, stop, &loop_metrics, step).map_err(Error::from)
 }
 
+impl Config {
+    /// Checks what no single setting can.
+    fn check(&self) -> Result<(), Error> {
+        if self.linger.as_secs() >= 10 {
+            return Err(Error::Linger { linger: self.linger });
+        }
+        Ok(self.kafka.check()?)
+    }
+}
+
+/// Registers every schema that the pipeline writes; waits for the registry as long as it takes, `None` at shutdown.
+fn register_schemas(
+    pipeline: &Pipeline,
+    registry: &Registry,
+    service: &Service,
+) -> Result<Option<Vec<SchemaIds>>, Error> {
+    let mut pause = PAUSES.0;
+    loop {
+        match pipeline.streams.iter().map(|it| register(it, registry)).collect() {
+            Ok(ids) => {
+                service.ready("registry");
+                return Ok(Some(ids));
+            }
+            Err(error) if error.is_passing() => {
+                let error = telltale_service::chain(&error);
+                warn!(error, "registering schemas, will try again");
+                service.not_ready("registry", &error);
+                if service.shutdown().sleep(pause) {
+                    return Ok(None);
+                }
+                pause = (pause * 2).min(PAUSES.1);
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
 /// Registers the schemas that a stream writes.
-fn register(stream: &pipeline::Stream, registry: &Registry) -> Result<SchemaIds, Error> {
-    let target = registry.register(&subject(&stream.target), stream.target_schema.json())?;
-    let tables = stream.windows.iter();
-    let windows = tables
-        .map(|it| registry.register(&subject(&it.target), it.schema.json()))
-        .collect::<Result<_, _>>()?;
-    Ok(SchemaIds { target, windows })
+fn register(stream: &pipeline::Stream, registry: &Registry) -> Result<SchemaIds, RegistryError> {
+    let register = |topic: &str, schema: &Schema| registry.register(&subject(topic), schema.json());
+    let target = register(&stream.target, &stream.target_schema)?;
+    let windows = stream.windows.iter().map(|it| register(&it.target, &it.schema));
+    Ok(SchemaIds { target, windows: windows.collect::<Result<_, _>>()? })
 }
 
 /// Makes sure that what is written can be written: every topic exists, and a table has its source's partitions.
