@@ -6,6 +6,7 @@ use std::fmt::Debug;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::builder::Resettable;
 use clap::{Args, FromArgMatches, Parser};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
@@ -17,7 +18,10 @@ use crate::{Host, ProcessConfig, Running, Service, Telemetry, chain};
 pub fn command<C: Parser>(name: &'static str) -> clap::Command {
     let own = C::command().name(name).version(env!("CARGO_PKG_VERSION"));
     let shown = format!("telltale-{name}");
-    ProcessConfig::augment_args(own.display_name(shown.clone()).bin_name(shown))
+    // The settings that are added bring their own description, which is not that of the service.
+    let about = (own.get_about().cloned(), own.get_long_about().cloned());
+    let all = ProcessConfig::augment_args(own.display_name(shown.clone()).bin_name(shown));
+    all.about(Resettable::from(about.0)).long_about(Resettable::from(about.1))
 }
 
 /// Runs a service as this process: reads its settings, sets up logs, traces, probes and metrics, calls `f`,
@@ -143,5 +147,36 @@ impl Signals {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Paints cars.
+    #[derive(Debug, Parser)]
+    struct Paint {
+        /// Its colour
+        #[arg(long)]
+        colour: String,
+    }
+
+    #[test]
+    fn a_service_has_its_own_description_and_the_settings_of_every_process() {
+        let mut command = command::<Paint>("paint");
+        command.build();
+        let help = command.render_long_help().to_string();
+        assert!(help.starts_with("Paints cars\n"), "{help}");
+        for text in ["Usage: telltale-paint", "--colour", "Process:", "--http", "--drain-timeout"] {
+            assert!(help.contains(text), "{text} is missing in {help}");
+        }
+    }
+
+    #[test]
+    fn both_kinds_of_settings_are_parsed() {
+        let args = ["telltale-paint", "--colour", "red", "--log-format", "json", "--http", "off"];
+        let (process, paint) = parse::<Paint>("paint", args.map(OsString::from)).unwrap();
+        assert_eq!((paint.colour.as_str(), process.http), ("red", crate::Address::Off));
     }
 }

@@ -155,9 +155,11 @@ impl Stage {
         if let Err(error) = &end {
             on_failure(error);
         }
-        *self.state.end.lock().unwrap_or_else(PoisonError::into_inner) = Some(end);
-        self.state.wake.notify_all();
+        // Under one lock, so that threads and tasks learn it at the same time.
+        let mut known = self.state.end.lock().unwrap_or_else(PoisonError::into_inner);
+        *known = Some(end);
         self.state.ended.cancel();
+        self.state.wake.notify_all();
     }
 
     /// Name of the stage.

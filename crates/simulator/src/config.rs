@@ -89,6 +89,7 @@ pub struct Config {
     ///
     /// Example: `[[stage]]` with name = "rush hour", duration = "30s", cars = 2000, rate = 5, ramp_up = "5s",
     /// failure_share = 0.1, failure_modes = ["tyre-leak"], failure_time = "20s..40s", qos = 1, count = 100.
+    /// Before the first stage there may be seed = 7, first_car = 1 and mqtt_version = "5".
     #[arg(long, env = "SCENARIO", value_name = "FILE", conflicts_with_all = ["duration", "count"])]
     pub scenario: Option<PathBuf>,
 

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 use telltale_service::Service;
@@ -53,6 +54,9 @@ pub(crate) fn hash(payload: &[u8]) -> Hash {
 /// Entries that may wait for the disk: less than a second of a large fleet.
 const ENTRIES: usize = 8192;
 
+/// After this time what is known goes to the file, so that a simulator that is killed leaves its ledger.
+const FLUSH: Duration = Duration::from_millis(200);
+
 /// Creates the ledger and starts the thread that writes it; it ends when all senders are gone.
 pub(crate) fn ledger(path: &Path, service: &Service) -> Result<mpsc::Sender<Entry>, LedgerError> {
     let (tx, mut rx) = mpsc::channel::<Entry>(ENTRIES);
@@ -61,8 +65,13 @@ pub(crate) fn ledger(path: &Path, service: &Service) -> Result<mpsc::Sender<Entr
     service.thread("ledger", move || {
         let mut write = || -> std::io::Result<()> {
             writeln!(file, "car,event_time,sha256,outcome")?;
+            let mut flushed = Instant::now();
             while let Some(entry) = rx.blocking_recv() {
                 write_entry(&mut file, &entry)?;
+                if flushed.elapsed() > FLUSH {
+                    file.flush()?;
+                    flushed = Instant::now();
+                }
             }
             file.flush()
         };

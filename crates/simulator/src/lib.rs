@@ -23,6 +23,7 @@ mod scenario;
 use std::sync::Arc;
 use std::time::Duration;
 
+use telltale_mqtt::MqttConfig;
 use telltale_service::{Service, StageError};
 use tracing::info;
 
@@ -100,15 +101,16 @@ pub fn run(config: Config, service: &Service) -> Result<(), Error> {
 pub fn run_counted(config: Config, service: &Service, counters: &Arc<Counters>) -> Result<(), Error> {
     service.not_ready("fleet", "no car is connected yet");
     let plan = Plan::new(&config)?;
-    let endpoint = config.mqtt.endpoint()?;
+    let mqtt = MqttConfig { mqtt_version: plan.version, ..config.mqtt.clone() };
+    let endpoint = mqtt.endpoint()?;
     check_open_files(plan.most_cars())?;
     counters.register(&mut service.registry());
     let ledger = config.ledger.as_deref().map(|path| ledger::ledger(path, service)).transpose()?;
     let truth = config.truth_file.as_deref().map(TruthFile::create).transpose()?;
     let summary_file = config.summary.as_deref().map(SummaryFile::create).transpose()?;
-    let prefix = config.mqtt.mqtt_client_id.clone().unwrap_or_default();
+    let prefix = mqtt.mqtt_client_id.clone().unwrap_or_default();
     let sessions = Sessions::start(service, endpoint, prefix, config.window.get(), counters, ledger);
-    info!(stages = plan.stages.len(), cars = plan.most_cars(), seed = plan.seed, broker = %config.mqtt.mqtt, "publishing");
+    info!(stages = plan.stages.len(), cars = plan.most_cars(), seed = plan.seed, broker = %mqtt.mqtt, "publishing");
 
     let mut pacer = pace::Pacer::new(&plan, &sessions, counters, truth, service);
     let paced = pacer.run();

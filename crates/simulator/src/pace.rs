@@ -31,6 +31,8 @@ pub(crate) struct Pacer<'a> {
     service: &'a Service,
     reporter: Reporter,
     began: Instant,
+    /// The fleet's time at which the stage begins by the plan, in milliseconds since 1970.
+    stage_ms: f64,
     cars: Vec<Car>,
 }
 
@@ -72,7 +74,8 @@ impl<'a> Pacer<'a> {
     ) -> Self {
         let cars = (0..plan.most_cars()).map(|index| Car::new(plan, plan.first_car + index)).collect();
         let reporter = Reporter::new(counters);
-        Self { plan, sessions, counters, truth_file, service, reporter, began: Instant::now(), cars }
+        let (began, stage_ms) = (Instant::now(), plan.start_ms as f64);
+        Self { plan, sessions, counters, truth_file, service, reporter, began, stage_ms, cars }
     }
 
     /// Publishes all stages, or until the service is shut down.
@@ -82,6 +85,10 @@ impl<'a> Pacer<'a> {
             if self.stage(stage)? {
                 break;
             }
+            self.stage_ms = match stage.count {
+                Some(count) => self.stage_ms + (count.get() as f64 + 1.0) * 1000.0 / stage.rate.get(),
+                None => self.now_ms(),
+            };
         }
         Ok(())
     }
@@ -131,8 +138,9 @@ impl<'a> Pacer<'a> {
         let mut order: Vec<usize> = (0..active).collect();
         order.sort_by(|&one, &other| self.cars[one].phase.total_cmp(&self.cars[other].phase));
         let joining = (0..active).filter(|&it| self.cars[it].connection.is_none()).collect();
-        // The first readings are those of the next whole period, so that each car has all of its count.
-        let lap = (now_ms / period_ms).ceil() as i64;
+        // With a count each run of the plan has the same readings, however late its connections come.
+        let from_ms = if stage.count.is_some() { self.stage_ms } else { now_ms };
+        let lap = (from_ms / period_ms).ceil() as i64;
         for &index in &order {
             self.cars[index].next = lap;
             self.cars[index].left = stage.count.map_or(u64::MAX, |it| it.get());
@@ -221,14 +229,18 @@ impl<'a> Pacer<'a> {
 
 impl Car {
     fn new(plan: &Plan, number: u32) -> Self {
-        // Multiples of the golden ratio spread any run of numbers evenly.
-        const GOLDEN: f64 = 0.618_033_988_749_894_9;
         let name = car_id(number);
         let topic = plan.topic.replace("{car}", &name).into();
         let truth_topic = plan.truth_topic.as_ref().map(|it| it.replace("{car}", &name).into());
-        let phase = (f64::from(number) * GOLDEN).fract();
+        let phase = phase(number);
         Self { number, phase, topic, truth_topic, connection: None, next: 0, left: 0, told_ms: None }
     }
+}
+
+/// Where in its period a car publishes, 0 to 1: multiples of the golden ratio spread any run of numbers evenly.
+fn phase(number: u32) -> f64 {
+    const GOLDEN: f64 = 0.618_033_988_749_894_9;
+    (f64::from(number) * GOLDEN).fract()
 }
 
 impl Round<'_> {
@@ -260,6 +272,23 @@ fn tell(connection: &Connection, topic: Option<&Arc<str>>, truth: &Truth) -> boo
         Err(error) => {
             debug!(car = truth.car, %error, "the truth waits for the next reading");
             false
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_run_of_cars_publishes_steadily() {
+        for first in [0, 1, 1000, 987_654_321, u32::MAX - 2000] {
+            let mut ticks = [0; 40]; // of 5 ms, at 5 readings a second
+            for number in first..first + 2000 {
+                ticks[(phase(number) * 40.0) as usize] += 1;
+            }
+            let (least, most) = (ticks.iter().min(), ticks.iter().max());
+            assert!(least >= Some(&47) && most <= Some(&53), "from car {first}: {ticks:?}");
         }
     }
 }

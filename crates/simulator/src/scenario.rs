@@ -4,9 +4,10 @@ use std::num::{NonZeroU32, NonZeroU64};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use clap::ValueEnum;
 use serde::{Deserialize, Deserializer};
-use telltale_mqtt::Qos;
 use telltale_mqtt::topic::{TopicError, check_topic};
+use telltale_mqtt::{Qos, Version};
 
 use crate::config::{Config, FailureTime, PerSecond};
 use crate::fleet::{Fleet, Mode, Settings, SettingsError, car_id};
@@ -18,6 +19,8 @@ pub struct Plan {
     pub seed: u64,
     /// Number of the first car.
     pub first_car: u32,
+    /// Version of MQTT.
+    pub version: Version,
     /// The fleet's time at the beginning, in milliseconds since 1970.
     pub start_ms: i64,
     /// Topic of the readings of a car, in which `{car}` stands for its name.
@@ -120,6 +123,10 @@ pub enum ScenarioError {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
+    seed: Option<u64>,
+    first_car: Option<u32>,
+    #[serde(default, deserialize_with = "version")]
+    mqtt_version: Option<Version>,
     #[serde(default)]
     stage: Vec<FileStage>,
 }
@@ -155,6 +162,11 @@ fn qos<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Qos>, D::Err
     number.to_string().parse().map(Some).map_err(serde::de::Error::custom)
 }
 
+fn version<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Version>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    Version::from_str(&text, true).map(Some).map_err(serde::de::Error::custom)
+}
+
 fn failure_time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<FailureTime>, D::Error> {
     String::deserialize(deserializer)?.parse().map(Some).map_err(serde::de::Error::custom)
 }
@@ -169,17 +181,28 @@ impl Plan {
         let topic = check("--topic", &config.topic)?;
         let truth = Some(&config.truth_topic).filter(|it| *it != "off");
         let truth_topic = truth.map(|it| check("--truth-topic", it)).transpose()?;
-        let stages = match &config.scenario {
-            None => vec![stage(config, "fleet".to_owned(), &FileStage::from_flags(config))?],
-            Some(path) => read(config, path)?,
-        };
+        let (mut seed, mut first_car, mut version) =
+            (config.seed, config.first_car, config.mqtt.mqtt_version);
+        let mut stages = Vec::new();
+        if let Some(path) = &config.scenario {
+            let file = read(path)?;
+            seed = file.seed.unwrap_or(seed);
+            first_car = file.first_car.unwrap_or(first_car);
+            version = file.mqtt_version.unwrap_or(version);
+            for (index, it) in file.stage.iter().enumerate() {
+                let name = it.name.clone().unwrap_or_else(|| format!("stage {}", index + 1));
+                stages.push(stage(config, seed, name, it)?);
+            }
+        } else {
+            stages.push(stage(config, seed, "fleet".to_owned(), &FileStage::from_flags(config))?);
+        }
         let ending = stages.len() - 1;
         if let Some(endless) = stages[..ending].iter().find(|it| it.duration.is_none() && it.count.is_none())
         {
             return Err(ScenarioError::Endless { stage: endless.name.clone() });
         }
-        let (seed, first_car, start_ms) = (config.seed, config.first_car, config.start.resolve());
-        let plan = Self { seed, first_car, start_ms, topic, truth_topic, stages };
+        let start_ms = config.start.resolve();
+        let plan = Self { seed, first_car, version, start_ms, topic, truth_topic, stages };
         let cars = plan.most_cars();
         match first_car.checked_add(cars) {
             Some(_) => Ok(plan),
@@ -211,7 +234,7 @@ impl FileStage {
     }
 }
 
-fn read(config: &Config, path: &Path) -> Result<Vec<Stage>, ScenarioError> {
+fn read(path: &Path) -> Result<File, ScenarioError> {
     let failed = |source| ScenarioError::Read { path: path.to_owned(), source };
     let text = std::fs::read_to_string(path).map_err(failed)?;
     let failed = |source| ScenarioError::Parse { path: path.to_owned(), source: Box::new(source) };
@@ -219,15 +242,11 @@ fn read(config: &Config, path: &Path) -> Result<Vec<Stage>, ScenarioError> {
     if file.stage.is_empty() {
         return Err(ScenarioError::Empty { path: path.to_owned() });
     }
-    let named = file.stage.iter().enumerate().map(|(index, it)| {
-        let name = it.name.clone().unwrap_or_else(|| format!("stage {}", index + 1));
-        stage(config, name, it)
-    });
-    named.collect()
+    Ok(file)
 }
 
 /// One stage: what the file says, and the flags for the rest.
-fn stage(config: &Config, name: String, file: &FileStage) -> Result<Stage, ScenarioError> {
+fn stage(config: &Config, seed: u64, name: String, file: &FileStage) -> Result<Stage, ScenarioError> {
     let failure_time = file.failure_time.unwrap_or(config.failure_time);
     let modes = file.failure_modes.clone().unwrap_or_else(|| config.failure_modes.clone());
     let settings = Settings {
@@ -237,7 +256,7 @@ fn stage(config: &Config, name: String, file: &FileStage) -> Result<Stage, Scena
         longest: failure_time.longest,
     };
     let failed = |source| ScenarioError::Fleet { stage: name.clone(), source };
-    let fleet = Fleet::new(config.seed, settings).map_err(failed)?;
+    let fleet = Fleet::new(seed, settings).map_err(failed)?;
     Ok(Stage {
         name,
         duration: file.duration,
@@ -278,6 +297,10 @@ mod tests {
     #[test]
     fn a_stage_sets_what_differs_from_the_flags() {
         let text = r#"
+            seed = 99
+            first_car = 500
+            mqtt_version = "3.1.1"
+
             [[stage]]
             name = "calm"
             duration = "30s"
@@ -292,6 +315,7 @@ mod tests {
             failure_time = "1h..2h"
         "#;
         let plan = with_file(text).unwrap();
+        assert_eq!((plan.seed, plan.first_car, plan.version), (99, 500, Version::V311));
         let [calm, rush] = &plan.stages[..] else { panic!("{plan:?}") };
         assert_eq!((calm.name.as_str(), calm.cars.get(), calm.rate.get()), ("calm", 50, 1.0));
         assert_eq!(calm.duration, Some(Duration::from_secs(30)));
@@ -306,6 +330,7 @@ mod tests {
         let message = chain("[[stage]]\nduration = \"30s\"\nspeed = 3");
         assert!(message.contains("line 3") && message.contains("unknown field `speed`"), "{message}");
         assert!(chain("[[stage]]\nduration = 30").contains("line 2"));
+        assert!(chain("mqtt_version = \"6\"").contains("line 1"));
         assert!(chain("[[stage]]\nqos = 3").contains("line 2"));
         assert!(chain("[[stage]]\nrate = -1").contains("not a rate above 0"));
         assert!(chain("[[stage]]\n[[stage]]").contains("\"stage 1\" needs a duration or a count"));
