@@ -48,6 +48,12 @@ impl<R> Ledger<R> {
         }
     }
 
+    /// The receipt `number`, unless it has left.
+    pub fn get_mut(&mut self, number: u64) -> Option<&mut R> {
+        let index = usize::try_from(number.checked_sub(self.first)?).ok()?;
+        self.entries.get_mut(index).map(|(receipt, _)| receipt)
+    }
+
     /// Number of receipts that have not left.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -167,6 +167,17 @@ impl Acks {
             && self.shared.requests.acknowledge(receipt.packet_id, receipt.qos).is_ok()
     }
 
+    /// Ends the connection and begins another one: the broker sends everything that is not acknowledged again.
+    ///
+    /// It is the way to take back messages that were passed over.
+    pub fn renew(&self) {
+        let state = self.shared.lock();
+        if state.connected {
+            // Without room there are acknowledgements on their way, and the caller will come back.
+            let _full = self.shared.requests.disconnect();
+        }
+    }
+
     /// Says farewell to the broker and ends the session; acknowledgements given before go out first.
     pub fn close(&self) {
         let mut state = self.shared.lock();
@@ -256,8 +267,7 @@ impl Session {
                 })))
             }
             Happening::Farewell => {
-                self.end_epoch();
-                self.ended = true;
+                self.ended = self.end_epoch();
                 None
             }
             Happening::Other | Happening::Sent(_) | Happening::Settled(..) => None,

@@ -245,8 +245,13 @@ impl Requests {
                 client.try_subscribe_many(filters).map_err(|_| Busy)
             }
             Self::V5(client) => {
-                let filters = filters.iter().map(|it| five::v5::Filter::new(it.clone(), qos_v5(qos)));
-                client.try_subscribe_many(filters).map_err(|_| Busy)
+                let filter = |text: &String| {
+                    let mut filter = five::v5::Filter::new(text.clone(), qos_v5(qos));
+                    // Subscribing again must not bring what the broker retains once more.
+                    filter.retain_forward_rule = five::v5::RetainForwardRule::OnNewSubscribe;
+                    filter
+                };
+                client.try_subscribe_many(filters.iter().map(filter)).map_err(|_| Busy)
             }
         }
     }

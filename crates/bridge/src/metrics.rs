@@ -1,0 +1,94 @@
+//! What the bridge counts.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+/// Label: the Kafka topic of a mapping.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct TopicLabel {
+    topic: String,
+}
+
+/// The metrics of one mapping; looked up once, so that a message costs no look-up.
+#[derive(Debug, Clone)]
+pub(crate) struct LaneMetrics {
+    pub(crate) messages: Counter,
+    pub(crate) duplicates: Counter,
+    pub(crate) delivered: Counter,
+    pub(crate) dead_letters: Counter,
+    pub(crate) acknowledged: Counter,
+    pub(crate) best_effort_dropped: Counter,
+    pub(crate) passed_over: Counter,
+    pub(crate) properties_dropped: Counter,
+    pub(crate) disconnects: Counter,
+    pub(crate) waiting: Gauge,
+}
+
+/// The metrics of the bridge.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    counters: [(Family<TopicLabel, Counter>, &'static str, &'static str); 9],
+    waiting: Family<TopicLabel, Gauge>,
+    pub(crate) delivery: Histogram,
+}
+
+impl Metrics {
+    /// Makes the metrics and registers them.
+    pub(crate) fn register(registry: &mut Registry) -> Self {
+        let counters = [
+            ("messages", "MQTT messages received, by the Kafka topic they are mapped to"),
+            ("duplicates", "MQTT messages that the broker had sent before"),
+            ("records_delivered", "Records that all in-sync replicas have"),
+            ("dead_letters", "Messages that went to the topic of dead letters"),
+            ("acknowledged", "MQTT messages acknowledged to the broker"),
+            ("best_effort_dropped", "MQTT messages of quality of service 0 dropped for want of room"),
+            ("passed_over", "MQTT messages left to the broker for want of room, to be sent again"),
+            ("properties_dropped", "MQTT user properties that did not fit into the headers of a record"),
+            ("disconnects", "Connections to the MQTT broker that ended or did not come about"),
+        ]
+        .map(|(name, help)| (Family::<TopicLabel, Counter>::default(), name, help));
+        for (family, name, help) in &counters {
+            registry.register(*name, *help, family.clone());
+        }
+        let waiting = Family::<TopicLabel, Gauge>::default();
+        registry.register("waiting_messages", "Messages received and not yet in Kafka", waiting.clone());
+        let bounds = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 60.0];
+        let delivery = Histogram::new(bounds);
+        let help = "Time from a message's receipt to Kafka's report that it is delivered";
+        registry.register_with_unit("delivery_duration", help, Unit::Seconds, delivery.clone());
+        Self { counters, waiting, delivery }
+    }
+
+    /// The metrics of the mapping to `topic`.
+    pub(crate) fn of(&self, topic: &str) -> LaneMetrics {
+        let label = TopicLabel { topic: topic.to_owned() };
+        let [
+            messages,
+            duplicates,
+            delivered,
+            dead_letters,
+            acknowledged,
+            best_effort_dropped,
+            passed_over,
+            properties_dropped,
+            disconnects,
+        ] = [0, 1, 2, 3, 4, 5, 6, 7, 8].map(|it: usize| self.counters[it].0.get_or_create_owned(&label));
+        let waiting = self.waiting.get_or_create_owned(&label);
+        LaneMetrics {
+            messages,
+            duplicates,
+            delivered,
+            dead_letters,
+            acknowledged,
+            best_effort_dropped,
+            passed_over,
+            properties_dropped,
+            disconnects,
+            waiting,
+        }
+    }
+}
