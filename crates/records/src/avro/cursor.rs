@@ -67,6 +67,18 @@ impl<'a> Cursor<'a> {
         self.rest.len()
     }
 
+    /// The bytes not read yet.
+    #[inline]
+    pub(crate) fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
+    /// The cursor behind `count` bytes that were read from [`Cursor::rest`].
+    #[inline]
+    pub(crate) fn skip_bytes(self, count: usize) -> Self {
+        Self { rest: &self.rest[count..], ..self }
+    }
+
     fn position(&self) -> usize {
         self.total - self.rest.len()
     }
@@ -82,27 +94,13 @@ impl<'a> Cursor<'a> {
                 self.rest = rest;
                 u64::from(*a & 0x7f) | u64::from(*b) << 7
             }
-            _ => self.long_varint()?,
+            rest => {
+                let (raw, rest) = long_varint(rest)?;
+                self.rest = rest;
+                raw
+            }
         };
         Ok((raw >> 1).cast_signed() ^ -(raw & 1).cast_signed())
-    }
-
-    fn long_varint(&mut self) -> Result<u64, Fault> {
-        let mut value = 0;
-        for (index, &byte) in self.rest.iter().take(10).enumerate() {
-            value |= u64::from(byte & 0x7f) << (7 * index);
-            if byte < 0x80 {
-                if index == 9 && byte > 1 {
-                    return Err(Fault::Overflow);
-                }
-                if byte == 0 && index > 0 {
-                    return Err(Fault::Overlong);
-                }
-                self.rest = &self.rest[index + 1..];
-                return Ok(value);
-            }
-        }
-        Err(if self.rest.len() < 10 { Fault::Truncated } else { Fault::Overflow })
     }
 
     #[inline(always)]
@@ -175,8 +173,17 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Reads a value of any type and forgets it, with the same checks as if it were kept.
-    pub(crate) fn skip(&mut self, of: &Type) -> Result<(), Fault> {
+    /// The cursor after a value of any type, which is checked as if it were kept.
+    ///
+    /// By value, so that a plan's cursor stays in registers.
+    pub(crate) fn after(mut self, of: &Type) -> Result<Self, (Self, Fault)> {
+        match self.skip(of) {
+            Ok(()) => Ok(self),
+            Err(fault) => Err((self, fault)),
+        }
+    }
+
+    fn skip(&mut self, of: &Type) -> Result<(), Fault> {
         match of {
             Type::Null => Ok(()),
             Type::Scalar(scalar) => self.skip_scalar(scalar),
@@ -245,6 +252,25 @@ impl<'a> Cursor<'a> {
         let end = self.remaining().checked_sub(size).ok_or(Fault::Truncated)?;
         Ok(Some((count.unsigned_abs(), Some(end))))
     }
+}
+
+/// A number of any length, and what follows it.
+#[inline(never)]
+fn long_varint(bytes: &[u8]) -> Result<(u64, &[u8]), Fault> {
+    let mut value = 0;
+    for (index, &byte) in bytes.iter().take(10).enumerate() {
+        value |= u64::from(byte & 0x7f) << (7 * index);
+        if byte < 0x80 {
+            if index == 9 && byte > 1 {
+                return Err(Fault::Overflow);
+            }
+            if byte == 0 && index > 0 {
+                return Err(Fault::Overlong);
+            }
+            return Ok((value, &bytes[index + 1..]));
+        }
+    }
+    Err(if bytes.len() < 10 { Fault::Truncated } else { Fault::Overflow })
 }
 
 /// Appends a number as Avro writes int and long.

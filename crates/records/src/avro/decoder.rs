@@ -86,9 +86,17 @@ impl Decoder {
                 Step::ReadNullable(index, branch) => {
                     read_nullable(&mut cursor, &mut columns[*index], *branch)
                 }
-                Step::Skip(_, of) => cursor.skip(of),
+                Step::Skip(_, of) => {
+                    let (after, outcome) = match cursor.after(of) {
+                        Ok(after) => (after, Ok(())),
+                        Err((at, fault)) => (at, Err(fault)),
+                    };
+                    cursor = after;
+                    outcome
+                }
             };
             if let Err(fault) = outcome {
+                let cursor = cursor; // a copy, so that the other stays in registers
                 let field = match step {
                     Step::Read(index) | Step::ReadNullable(index, _) => &*columns[*index].name,
                     Step::Skip(name, _) => name,

@@ -60,8 +60,8 @@ struct Step {
     count: usize,
 }
 
-/// A fault, and how many fields of the run were read before it.
-type RunFault = (Fault, usize);
+/// A fault, where it was met, and how many fields of the run were read before it.
+type RunFault<'a> = (Fault, Cursor<'a>, usize);
 
 #[derive(Debug, Clone)]
 enum Action {
@@ -249,9 +249,12 @@ impl MatrixDecoder {
         matrix.values.resize(start + self.width, f32::NAN);
         let row = &mut matrix.values[start..];
         for step in &self.steps {
-            if let Err((fault, after)) = step.read(&mut cursor, row, &mut matrix.captures) {
-                return Err((fault.reason(), fault.describe(&self.names[step.field + after], &cursor)));
-            }
+            cursor = match step.read(cursor, row, &mut matrix.captures) {
+                Ok(cursor) => cursor,
+                Err((fault, at, after)) => {
+                    return Err((fault.reason(), fault.describe(&self.names[step.field + after], &at)));
+                }
+            };
         }
         match cursor.remaining() {
             0 => Ok(()),
@@ -310,22 +313,21 @@ impl Step {
         alike && neighbours && self.capture.is_none() && next.capture.is_none()
     }
 
+    /// Reads the fields of the step; the cursor goes by value so that it stays in registers.
     #[inline(always)]
-    fn read(
+    fn read<'a>(
         &self,
-        cursor: &mut Cursor<'_>,
+        cursor: Cursor<'a>,
         row: &mut [f32],
         captures: &mut [Capture],
-    ) -> Result<(), RunFault> {
+    ) -> Result<Cursor<'a>, RunFault<'a>> {
         let (Some(column), None) = (self.column, self.capture) else {
-            return self.read_one(cursor, row, captures).map_err(|fault| (fault, 0));
+            return self.read_one(cursor, row, captures);
         };
         let slots = &mut row[column..column + self.count];
         match (&self.action, self.null_branch) {
             (Action::Double, None) => doubles(cursor, slots),
-            (Action::Double, Some(branch)) => {
-                nullable(cursor, slots, branch, |it| it.double().map(|it| it as f32))
-            }
+            (Action::Double, Some(branch)) => nullable_doubles(cursor, slots, branch),
             (Action::Float, None) => numbers(cursor, slots, Cursor::float),
             (Action::Float, Some(branch)) => nullable(cursor, slots, branch, Cursor::float),
             (Action::Int, None) => numbers(cursor, slots, |it| it.int().map(|it| it as f32)),
@@ -334,12 +336,29 @@ impl Step {
             (Action::Long, Some(branch)) => {
                 nullable(cursor, slots, branch, |it| it.long().map(|it| it as f32))
             }
-            _ => self.read_one(cursor, row, captures).map_err(|fault| (fault, 0)),
+            _ => self.read_one(cursor, row, captures),
         }
     }
 
     /// Reads one field of any type, into its column, its capture, both or neither.
-    fn read_one(
+    #[inline(never)]
+    fn read_one<'a>(
+        &self,
+        mut cursor: Cursor<'a>,
+        row: &mut [f32],
+        captures: &mut [Capture],
+    ) -> Result<Cursor<'a>, RunFault<'a>> {
+        if let Action::Skip(of) = &self.action {
+            return cursor.after(of).map_err(|(at, fault)| (fault, at, 0));
+        }
+        match self.read_scalar(&mut cursor, row, captures) {
+            Ok(()) => Ok(cursor),
+            Err(fault) => Err((fault, cursor, 0)),
+        }
+    }
+
+    #[inline(always)]
+    fn read_scalar(
         &self,
         cursor: &mut Cursor<'_>,
         row: &mut [f32],
@@ -384,7 +403,7 @@ impl Step {
                     captures[index].push_text(&symbols[value])?;
                 }
             }
-            Action::Skip(of) => cursor.skip(of)?,
+            Action::Skip(_) => unreachable!("skipped fields are read as a whole"),
         }
         Ok(())
     }
@@ -407,44 +426,68 @@ impl Step {
 /// Reads a run of numbers.
 #[inline(always)]
 fn numbers<'a>(
-    cursor: &mut Cursor<'a>,
+    mut cursor: Cursor<'a>,
     slots: &mut [f32],
     read: impl Fn(&mut Cursor<'a>) -> Result<f32, Fault>,
-) -> Result<(), RunFault> {
-    // The cursor stays in registers while it is a local.
-    let mut local = *cursor;
+) -> Result<Cursor<'a>, RunFault<'a>> {
     for (index, slot) in slots.iter_mut().enumerate() {
-        match read(&mut local) {
+        match read(&mut cursor) {
             Ok(value) => *slot = value,
-            Err(fault) => {
-                *cursor = local;
-                return Err((fault, index));
-            }
+            Err(fault) => return Err((fault, cursor, index)),
         }
     }
-    *cursor = local;
-    Ok(())
+    Ok(cursor)
 }
 
-/// Reads a run of numbers each of which may be null; the slots hold NaN already.
+/// Reads a run of numbers each of which may be null.
 #[inline(always)]
 fn nullable<'a>(
-    cursor: &mut Cursor<'a>,
+    cursor: Cursor<'a>,
     slots: &mut [f32],
     null_branch: u8,
     read: impl Fn(&mut Cursor<'a>) -> Result<f32, Fault>,
-) -> Result<(), RunFault> {
+) -> Result<Cursor<'a>, RunFault<'a>> {
     numbers(cursor, slots, |it| if it.is_null(null_branch)? { Ok(f32::NAN) } else { read(it) })
 }
 
 /// Reads a run of doubles, with one look at how many bytes there are.
 #[inline(always)]
-fn doubles(cursor: &mut Cursor<'_>, slots: &mut [f32]) -> Result<(), RunFault> {
+fn doubles<'a>(mut cursor: Cursor<'a>, slots: &mut [f32]) -> Result<Cursor<'a>, RunFault<'a>> {
     let Ok(bytes) = cursor.fixed(8 * slots.len()) else {
         return numbers(cursor, slots, |it| it.double().map(|it| it as f32));
     };
     for (slot, value) in slots.iter_mut().zip(bytes.as_chunks().0) {
         *slot = f64::from_le_bytes(*value) as f32;
     }
-    Ok(())
+    Ok(cursor)
+}
+
+/// Reads a run of doubles each of which may be null; as long as none is, a value and its branch are nine bytes.
+#[inline(always)]
+fn nullable_doubles<'a>(
+    mut cursor: Cursor<'a>,
+    slots: &mut [f32],
+    null_branch: u8,
+) -> Result<Cursor<'a>, RunFault<'a>> {
+    let value_branch = (1 - null_branch) * 2;
+    let mut done = 0;
+    while done < slots.len() {
+        let (chunks, _) = cursor.rest().as_chunks::<9>();
+        let before = done;
+        for (slot, [branch, value @ ..]) in slots[done..].iter_mut().zip(chunks) {
+            if *branch != value_branch {
+                break;
+            }
+            *slot = f64::from_le_bytes(*value) as f32;
+            done += 1;
+        }
+        cursor = cursor.skip_bytes(9 * (done - before));
+        if done < slots.len() {
+            let one =
+                nullable(cursor, &mut slots[done..=done], null_branch, |it| it.double().map(|it| it as f32));
+            cursor = one.map_err(|(fault, at, _)| (fault, at, done))?;
+            done += 1;
+        }
+    }
+    Ok(cursor)
 }
