@@ -222,6 +222,16 @@ fn numbers(car: usize, second: usize) -> [f64; 18] {
 
 /// Car, event time and framed value of each reading.
 pub(crate) fn readings(id: u32, cars: usize, seconds: std::ops::Range<usize>) -> Vec<(String, i64, Vec<u8>)> {
+    changed_readings(id, cars, seconds, |it| it)
+}
+
+/// Readings whose numbers were changed.
+pub(crate) fn changed_readings(
+    id: u32,
+    cars: usize,
+    seconds: std::ops::Range<usize>,
+    change: impl Fn([f64; 18]) -> [f64; 18],
+) -> Vec<(String, i64, Vec<u8>)> {
     let source = Schema::parse(schema::READINGS).unwrap();
     let clean = Schema::parse(schema::CLEAN).unwrap();
     let mut keys = Vec::new();
@@ -230,7 +240,7 @@ pub(crate) fn readings(id: u32, cars: usize, seconds: std::ops::Range<usize>) ->
         for car in 0..cars {
             let (name, time) = (format!("car-{car:06}"), 1_700_000_000_000 + 1000 * second as i64);
             let mut object = serde_json::Map::new();
-            for (field, value) in source.fields().iter().zip(numbers(car, second)) {
+            for (field, value) in source.fields().iter().zip(change(numbers(car, second))) {
                 let whole = field.of.describe() == "int";
                 object.insert(field.name.clone(), if whole { (value as i64).into() } else { value.into() });
             }
