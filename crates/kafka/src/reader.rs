@@ -79,6 +79,8 @@ impl Reader {
             .set("queued.min.messages", "50000")
             .set("queued.max.messages.kbytes", "32768")
             .set("fetch.queue.backoff.ms", "5")
+            // A fetch that waits at the end of one partition holds up the next partition that is read.
+            .set("fetch.wait.max.ms", "50")
             .set("fetch.error.backoff.ms", "100")
             .set(
                 "isolation.level",
