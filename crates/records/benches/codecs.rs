@@ -10,13 +10,15 @@ use telltale_records::prediction::{Contribution, Prediction, Verdict};
 use telltale_records::{Schema, json, schema};
 
 const RECORDS: usize = 1_000;
+/// Every digit of a random double; the cars of the simulator send 2 to 4.
+const FULL: usize = 20;
 
 fn main() {
     divan::main();
 }
 
-/// Readings as JSON, with the keys in the order of the schema.
-fn json_readings() -> Vec<Vec<u8>> {
+/// Readings as JSON with at most so many digits after the point, the keys in the order of the schema.
+fn json_readings(digits: usize) -> Vec<Vec<u8>> {
     let schema = Schema::parse(schema::READINGS).unwrap();
     let mut state = 7_u64;
     let mut random = || {
@@ -32,7 +34,10 @@ fn json_readings() -> Vec<Vec<u8>> {
                 "event_time" => format!("{}", 1_700_000_000_000_u64 + number as u64),
                 "control_unit_firmware" => "2000".to_owned(),
                 name if name.starts_with("tire") => format!("{}", 25 + (random() * 10.0) as i32),
-                _ => format!("{}", random() * 100.0),
+                _ => {
+                    let text = format!("{}", random() * 100.0);
+                    text[..text.len().min(3 + digits)].to_owned()
+                }
             };
             text.push_str(&format!("\"{}\":{value},", field.name));
         }
@@ -46,7 +51,7 @@ fn json_readings() -> Vec<Vec<u8>> {
 /// The same readings as Avro of the schema `text`, whose fields have the same names but for case.
 fn avro_readings(text: &str) -> (Schema, Vec<Vec<u8>>) {
     let readings = Schema::parse(schema::READINGS).unwrap();
-    let texts = json_readings();
+    let texts = json_readings(FULL);
     let columns = json::Decoder::compile(&readings).unwrap().decode(texts.iter().map(Vec::as_slice)).columns;
     let schema = Schema::parse(text).unwrap();
     let columns = columns.project(&(0..schema.fields().len()).collect::<Vec<_>>()).unwrap();
@@ -124,9 +129,9 @@ fn columns_to_avro(bencher: Bencher<'_, '_>, of: &str) {
     });
 }
 
-#[divan::bench(name = "6 JSON to serde_json Value")]
-fn json_to_value(bencher: Bencher<'_, '_>) {
-    let payloads = json_readings();
+#[divan::bench(name = "6 JSON to serde_json Value", args = [4, FULL])]
+fn json_to_value(bencher: Bencher<'_, '_>, digits: usize) {
+    let payloads = json_readings(digits);
     counted(bencher).bench_local(|| {
         for payload in &payloads {
             black_box(serde_json::from_slice::<serde_json::Value>(payload).unwrap());
@@ -134,17 +139,17 @@ fn json_to_value(bencher: Bencher<'_, '_>) {
     });
 }
 
-#[divan::bench(name = "7 JSON to columns, keys in order")]
-fn json_to_columns(bencher: Bencher<'_, '_>) {
-    let payloads = json_readings();
+#[divan::bench(name = "7 JSON to columns, keys in order", args = [4, FULL])]
+fn json_to_columns(bencher: Bencher<'_, '_>, digits: usize) {
+    let payloads = json_readings(digits);
     let mut decoder = json::Decoder::compile(&Schema::parse(schema::READINGS).unwrap()).unwrap();
     counted(bencher).bench_local(|| decoder.decode(payloads.iter().map(Vec::as_slice)));
 }
 
 /// Every second record has one key less, so the order learned is always the wrong one.
-#[divan::bench(name = "8 JSON to columns, keys in changing order")]
-fn json_to_columns_general(bencher: Bencher<'_, '_>) {
-    let mut payloads = json_readings();
+#[divan::bench(name = "8 JSON to columns, keys in changing order", args = [4, FULL])]
+fn json_to_columns_general(bencher: Bencher<'_, '_>, digits: usize) {
+    let mut payloads = json_readings(digits);
     for payload in payloads.iter_mut().step_by(2) {
         let text = String::from_utf8(payload.clone()).unwrap();
         let (first, rest) = text[1..].split_once(',').unwrap();
