@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use telltale_embedded::log::{Error, Log, LogConfig};
 
 fn main() -> Result<(), Error> {
+    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
     let mut arguments = std::env::args().skip(1);
     let port = arguments.next().and_then(|it| it.parse().ok()).unwrap_or(9092);
     let mut config = LogConfig::default();

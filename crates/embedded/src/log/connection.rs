@@ -14,11 +14,12 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
 use super::DRAIN;
 use super::api::{self, Context};
 use super::broker::Broker;
+use super::shape;
 
 /// The largest request with records, `socket.request.max.bytes` of Kafka.
 const MAX_PRODUCE_BYTES: usize = 100 << 20;
@@ -44,8 +45,10 @@ pub(crate) async fn accept(listener: TcpListener, broker: Arc<Broker>, stop: Can
                 connections.spawn(async move {
                     tokio::select! {
                         () = stop.cancelled() => {}
-                        ended = serving => if let Err(why) = ended {
-                            info!(%peer, %why, "closed a connection to the log");
+                        ended = serving => match ended {
+                            Ok(()) => {}
+                            Err(Closed::Io(why)) => debug!(%peer, %why, "a connection to the log broke"),
+                            Err(why) => warn!(%peer, %why, "closed a connection to the log"),
                         }
                     }
                 });
@@ -147,6 +150,7 @@ async fn answer(broker: &Broker, mut frame: Bytes, mut context: Context) -> Resu
     let unreadable = |why: String| Closed::Unreadable { key, version, why };
     let header = RequestHeader::decode(&mut frame, key.request_header_version(version));
     let header = header.map_err(|it| unreadable(it.to_string()))?;
+    shape::walk(key, version, &frame).map_err(|it| unreadable(it.to_string()))?;
     let request = RequestKind::decode(key, &mut frame, version).map_err(|it| unreadable(it.to_string()))?;
     context.version = version;
     context.client_id = header.client_id.map_or_else(String::new, |it| it.to_string());

@@ -30,6 +30,7 @@ mod raw;
 mod recovery;
 mod retention;
 mod segment;
+mod shape;
 mod start;
 mod topic_config;
 mod transaction;

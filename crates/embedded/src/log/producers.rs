@@ -183,6 +183,18 @@ impl Producers {
         self.aborted.retain(|it| it.marker_offset >= log_start);
     }
 
+    /// Whether a batch belongs to a transaction that was aborted.
+    pub(crate) fn was_aborted(&self, producer_id: i64, offset: i64) -> bool {
+        let holds = |it: &Aborted| it.first_offset <= offset && offset <= it.marker_offset;
+        self.aborted.iter().any(|it| it.producer_id == producer_id && holds(it))
+    }
+
+    /// Forgets aborted transactions whose records and markers compaction has removed. A consumer that were told
+    /// of them would wait for their markers and skip the producer's later records.
+    pub(crate) fn forget_markers(&mut self, offsets: &[i64]) {
+        self.aborted.retain(|it| !offsets.contains(&it.marker_offset));
+    }
+
     /// Every producer, for the tools that list them.
     pub(crate) fn all(&self) -> impl Iterator<Item = (i64, &Producer)> {
         self.known.iter().map(|(id, producer)| (*id, producer))

@@ -1,7 +1,7 @@
 //! Records inside a batch, read in place: what counting, looking up by time and compaction need of them.
 
-use bytes::Bytes;
-use kafka_protocol::compression::{Decompressor, Gzip, Lz4, Snappy, Zstd};
+use bytes::{BufMut, Bytes, BytesMut};
+use kafka_protocol::compression::{Compressor, Decompressor, Gzip, Lz4, Snappy, Zstd};
 
 use super::batch::{HEADER_BYTES, Header};
 
@@ -34,6 +34,30 @@ pub(crate) fn decompressed(header: &Header, batch: &Bytes) -> Result<Bytes, Unre
         _ => return Err(Unreadable),
     }
     .map_err(|_| Unreadable)
+}
+
+/// Records compressed the way the batch says.
+pub(crate) fn compressed(header: &Header, plain: &[u8]) -> Result<Bytes, Unreadable> {
+    /// The writers of the library differ in type and share this.
+    macro_rules! copy {
+        () => {
+            |out| {
+                out.put_slice(plain);
+                Ok(())
+            }
+        };
+    }
+    let mut packed = BytesMut::new();
+    match header.compression() {
+        0 => return Ok(Bytes::copy_from_slice(plain)),
+        1 => Gzip::compress(&mut packed, copy!()),
+        2 => Snappy::compress(&mut packed, copy!()),
+        3 => Lz4::compress(&mut packed, copy!()),
+        4 => Zstd::compress(&mut packed, copy!()),
+        _ => return Err(Unreadable),
+    }
+    .map_err(|_| Unreadable)?;
+    Ok(packed.freeze())
 }
 
 /// Walks over uncompressed records until they end or one of them is broken.

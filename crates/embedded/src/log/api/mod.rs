@@ -40,7 +40,7 @@ pub(crate) struct Context {
 /// Some stop short of what the protocol library knows: `Produce` 12, `AddPartitionsToTxn` 4, `TxnOffsetCommit`
 /// 5 and `EndTxn` 5 belong to transactions that bump the epoch each time (KIP-890), which are not served;
 /// `Produce` 13 and `OffsetCommit` 10 name topics by id.
-const SERVED: &[(ApiKey, i16, i16)] = &[
+pub(crate) const SERVED: &[(ApiKey, i16, i16)] = &[
     (ApiKey::Produce, 3, 11),
     (ApiKey::Fetch, 4, 16),
     (ApiKey::ListOffsets, 1, 8),
