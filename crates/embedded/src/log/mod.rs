@@ -21,6 +21,7 @@ mod compaction;
 mod connection;
 mod group;
 mod group_member;
+mod group_rebalance;
 mod groups;
 mod housekeeping;
 mod journal;

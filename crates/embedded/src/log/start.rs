@@ -120,7 +120,7 @@ impl Replayed {
                 self.groups.all_mut().for_each(|(_, slot)| slot.offsets.forget_topic(&name));
             }
             Entry::LogStart { topic, partition, offset } => {
-                drop(self.starts.insert((topic, partition), offset))
+                self.starts.insert((topic, partition), offset);
             }
             Entry::ProducerIds { next } => self.transactions.skip_producer_ids(next),
             Entry::Transaction(transaction) => self.transactions.restore(transaction),

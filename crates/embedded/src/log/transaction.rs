@@ -262,7 +262,7 @@ impl Transactions {
         known.phase = match known.phase {
             Phase::PrepareCommit => Phase::CompleteCommit,
             Phase::PrepareAbort => Phase::CompleteAbort,
-            other => other,
+            _ => return None,
         };
         known.partitions.clear();
         known.groups.clear();
