@@ -78,6 +78,8 @@ impl Reader {
             .set("allow.auto.create.topics", "false")
             .set("queued.min.messages", "50000")
             .set("queued.max.messages.kbytes", "32768")
+            // Kafka says that a partition ends only after this time: every range that ends there waits for it.
+            .set("fetch.wait.max.ms", "25")
             .set("fetch.queue.backoff.ms", "5")
             // A fetch that waits at the end of one partition holds up the next partition that is read.
             .set("fetch.wait.max.ms", "50")

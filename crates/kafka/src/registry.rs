@@ -4,6 +4,8 @@
 //! change: that answer is kept for a while only. Ids come from strangers' bytes: both caches are bounded,
 //! and look-ups of ids that do not exist are held to a rate, so that random ids cannot flood the registry.
 
+mod subjects;
+
 use std::collections::HashMap;
 use std::error::Error as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,6 +22,7 @@ use schema_registry_converter::schema_registry_common::{
 use telltale_records::schema::{Schema, SchemaError};
 
 use crate::config::{RegistryConfig, secret};
+use subjects::Subjects;
 
 /// How long one call may take.
 const CALL: Duration = Duration::from_secs(3);
@@ -56,6 +59,14 @@ pub enum RegistryError {
     #[error("the registry has no subject {subject}")]
     UnknownSubject {
         /// Name of the subject.
+        subject: String,
+    },
+    /// The schema belongs to other subjects than the one it must belong to.
+    #[error("schema {id} is not registered for {subject}")]
+    Foreign {
+        /// The id.
+        id: u32,
+        /// The subject, or several.
         subject: String,
     },
     /// The schema is not an Avro schema.
@@ -121,6 +132,7 @@ impl RegistryError {
 /// Its calls block and must not be made on an asynchronous executor.
 pub struct Registry {
     settings: SrSettings,
+    subjects: Subjects,
     url: String,
     cache: Mutex<Cache>,
 }
@@ -162,22 +174,26 @@ impl Registry {
         }
         let mut builder = SrSettings::new_builder(url.clone());
         builder.set_timeout(CALL);
+        let mut login = None;
         match (&config.registry_user, &config.registry_password_file) {
             (None, None) => {}
-            (Some(user), None) => {
-                builder.set_basic_authorization(user, None);
-            }
+            (Some(user), None) => login = Some((user.clone(), None)),
             (Some(user), Some(path)) => {
                 let password = secret("--registry-password-file", path).map_err(RegistryError::File)?;
-                builder.set_basic_authorization(user, Some(&password));
+                login = Some((user.clone(), Some(password)));
             }
             (None, Some(_)) => return Err(problem("a registry password is given without a user".to_owned())),
         }
-        let client = reqwest::blocking::Client::builder().connect_timeout(CALL).pool_max_idle_per_host(2);
-        let settings = builder.build_with(client).map_err(|error| problem(error.to_string()))?;
+        if let Some((user, password)) = &login {
+            builder.set_basic_authorization(user, password.as_deref());
+        }
+        let client = || reqwest::blocking::Client::builder().connect_timeout(CALL).pool_max_idle_per_host(2);
+        let settings = builder.build_with(client()).map_err(|error| problem(error.to_string()))?;
+        let client = client().timeout(CALL).build().map_err(|error| problem(error.to_string()))?;
+        let subjects = Subjects { client, user: login };
         let (schemas, unknown) = (HashMap::new(), HashMap::new());
         let cache = Mutex::new(Cache { schemas, unknown, free: FREE_LOOKUPS, filled: Instant::now() });
-        Ok(Self { settings, url, cache })
+        Ok(Self { settings, subjects, url, cache })
     }
 
     /// The schema with `id`, from memory if it was fetched before.
