@@ -80,7 +80,7 @@ fn whole(bencher: Bencher, value: impl Fn(usize) -> Vec<u8>) {
     let mut out = Outgoing::new();
     bencher.counter(ItemsCount::new(ROWS)).bench_local(|| {
         out.clear();
-        let tally = transform.apply(&batch, &mut windows, &lookup, &mut out).unwrap();
+        let tally = transform.apply(&batch, &mut windows, &mut lookup, &mut out).unwrap();
         assert!(tally.rejected.is_empty(), "{tally:?}");
         out.len()
     });

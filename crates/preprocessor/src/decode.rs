@@ -21,7 +21,7 @@ use crate::table::Mapping;
 const MOST_WRITERS: usize = 256;
 
 /// Looks a schema id up.
-pub type Lookup<'a> = dyn Fn(u32) -> Result<Arc<Schema>, RegistryError> + 'a;
+pub type Lookup<'a> = dyn FnMut(u32) -> Result<Arc<Schema>, RegistryError> + 'a;
 
 /// What becomes of one record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,28 +94,35 @@ impl Decoders {
         &mut self,
         stream: &Stream,
         batch: &Batch,
-        lookup: &Lookup<'_>,
+        lookup: &mut Lookup<'_>,
         fates: &mut Vec<Fate>,
     ) -> Result<Vec<Group>, RegistryError> {
         fates.clear();
         let mut plans: Vec<(Plan, Vec<u32>, Vec<&[u8]>)> = Vec::new();
+        // Ids come from strangers' bytes, so there may be as many plans as records.
+        let mut places: HashMap<Plan, usize> = HashMap::new();
+        let mut last: Option<(Plan, usize)> = None;
         for (index, record) in batch.records().enumerate() {
             let index = u32::try_from(index).expect("a batch has fewer records than u32 can count");
             // Stands until the record's plan has decoded it.
             fates.push(Fate::Rejected(Reason::Malformed, String::new()));
             match classify(stream.format, record.value()) {
                 Ok((plan, payload)) => {
-                    let place = plans.iter().position(|it| it.0 == plan).unwrap_or_else(|| {
-                        plans.push((plan, Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len())));
-                        plans.len() - 1
-                    });
+                    let place = match last {
+                        Some((before, place)) if before == plan => place,
+                        _ => *places.entry(plan).or_insert_with(|| {
+                            plans.push((plan, Vec::new(), Vec::new()));
+                            plans.len() - 1
+                        }),
+                    };
+                    last = Some((plan, place));
                     plans[place].1.push(index);
                     plans[place].2.push(payload);
                 }
                 Err((reason, detail)) => fates[index as usize] = Fate::Rejected(reason, detail),
             }
         }
-        let mut groups = Vec::with_capacity(plans.len());
+        let mut groups = Vec::new();
         for (plan, records, payloads) in plans {
             let (decoded, mapping) = match self.run(plan, stream, lookup, &payloads)? {
                 Ok(done) => done,
@@ -150,7 +157,7 @@ impl Decoders {
         &mut self,
         plan: Plan,
         stream: &Stream,
-        lookup: &Lookup<'_>,
+        lookup: &mut Lookup<'_>,
         payloads: &[&[u8]],
     ) -> Result<Result<(Decoded, &Mapping), (Reason, String)>, RegistryError> {
         let payloads = payloads.iter().copied();

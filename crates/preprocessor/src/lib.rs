@@ -22,6 +22,7 @@ pub mod table;
 mod table_writer;
 mod transform;
 pub mod windows;
+mod writers;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;

@@ -39,6 +39,8 @@ pub struct Stream {
     pub source: String,
     /// How its values are written.
     pub format: Format,
+    /// Subjects in the registry whose schemas its records may be written with.
+    pub subjects: Vec<String>,
     /// The table that SQL and checks see.
     pub input: Input,
     /// The columns of the target.

@@ -23,7 +23,7 @@ pub(crate) fn restore(
     table: &WindowTable,
     partition: i32,
     windows: &mut Windows,
-    lookup: &Lookup<'_>,
+    lookup: &mut Lookup<'_>,
     stop: &CancellationToken,
 ) -> Result<u64, Error> {
     let there = reader.watermarks(&table.target, partition)?;
@@ -49,7 +49,7 @@ struct ReadBack<'a> {
     reader: &'a mut Reader,
     table: &'a WindowTable,
     partition: i32,
-    lookup: &'a Lookup<'a>,
+    lookup: &'a mut Lookup<'a>,
     stop: &'a CancellationToken,
 }
 

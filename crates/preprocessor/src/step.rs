@@ -17,6 +17,7 @@ use crate::pipeline::{Pipeline, Stream};
 use crate::restore::restore;
 use crate::transform::{SchemaIds, Tally, Transform};
 use crate::windows::Windows;
+use crate::writers::Writers;
 
 /// What all workers share.
 pub(crate) struct Shared {
@@ -35,7 +36,7 @@ pub(crate) struct Preprocess<'a> {
     shared: &'a Shared,
     component: String,
     /// Plans by source topic, made when a partition of it is assigned.
-    transforms: HashMap<Arc<str>, Transform>,
+    transforms: HashMap<Arc<str>, (Transform, Writers)>,
     windows: HashMap<TopicPartition, Vec<Windows>>,
     /// What was processed since the last commit.
     tally: Tally,
@@ -55,8 +56,8 @@ impl<'a> Preprocess<'a> {
         }
     }
 
-    fn transform(&mut self, topic: &Arc<str>) -> Result<(&Arc<Stream>, &mut Transform), Error> {
-        let streams = &self.shared.pipeline.streams;
+    fn plans(&mut self, topic: &Arc<str>) -> Result<(&'a Stream, &mut Transform, &mut Writers), Error> {
+        let streams: &'a [Arc<Stream>] = &self.shared.pipeline.streams;
         let index =
             streams.iter().position(|it| *it.source == **topic).expect("only the pipeline's topics are read");
         let stream = &streams[index];
@@ -64,20 +65,20 @@ impl<'a> Preprocess<'a> {
             let made =
                 Transform::new(Arc::clone(stream), &self.shared.ids[index], self.shared.service.name());
             let made = made.map_err(|source| Error::Schema { topic: topic.to_string(), source })?;
-            self.transforms.insert(Arc::clone(topic), made);
+            self.transforms.insert(Arc::clone(topic), (made, Writers::new(&stream.subjects)));
         }
-        Ok((stream, self.transforms.get_mut(topic).expect("it has just been made")))
+        let (transform, writers) = self.transforms.get_mut(topic).expect("it has just been made");
+        Ok((stream, transform, writers))
     }
 
     fn take_over(&mut self, partition: &TopicPartition, reader: &mut Reader) -> Result<(), Error> {
         let shared = self.shared;
-        let (stream, transform) = self.transform(&partition.topic)?;
+        let (stream, transform, _) = self.plans(&partition.topic)?;
         let mut windows = transform.windows();
-        let tables = stream.windows.clone();
-        for (table, windows) in tables.iter().zip(&mut windows) {
+        for (table, windows) in stream.windows.iter().zip(&mut windows) {
             let started = Instant::now();
-            let lookup = |id| shared.registry.schema(id);
-            let foreign = restore(reader, table, partition.partition, windows, &lookup, &shared.stop)?;
+            let mut lookup = |id| shared.registry.schema(id);
+            let foreign = restore(reader, table, partition.partition, windows, &mut lookup, &shared.stop)?;
             if foreign > 0 {
                 shared.metrics.foreign_rows.inc_by(foreign);
                 warn!(
@@ -136,15 +137,16 @@ impl Step for Preprocess<'_> {
         let shared = self.shared;
         let partition = TopicPartition { topic: Arc::clone(batch.topic()), partition: batch.partition() };
         let mut windows = self.windows.remove(&partition).unwrap_or_default();
-        let (stream, transform) = self.transform(batch.topic()).map_err(Error::fault)?;
+        let (stream, transform, writers) = self.plans(batch.topic()).map_err(Error::fault)?;
         assert_eq!(
             windows.len(),
             stream.windows.len(),
             "{partition} was not assigned before its records came"
         );
-        let tally = transform
-            .apply(batch, &mut windows, &|id| shared.registry.schema(id), out)
-            .map_err(|it| Fault::Passing(it.into()))?;
+        let mut asked = false;
+        let mut lookup = |id| writers.schema(id, &shared.registry, &mut asked);
+        let tally =
+            transform.apply(batch, &mut windows, &mut lookup, out).map_err(|it| Fault::Passing(it.into()))?;
         self.windows.insert(partition, windows);
         self.tally.add(tally);
         shared.metrics.batch_duration.observe(started.elapsed().as_secs_f64());

@@ -98,7 +98,7 @@ impl<'a> TableReader<'a> {
     pub(crate) fn read(
         &mut self,
         batch: &Batch,
-        lookup: &Lookup<'_>,
+        lookup: &mut Lookup<'_>,
         mut take: impl FnMut(&str, i64, i64, i64),
     ) -> Result<(), RegistryError> {
         let mut run: Option<u32> = None;
@@ -122,7 +122,7 @@ impl<'a> TableReader<'a> {
         &mut self,
         id: Option<u32>,
         payloads: &mut Vec<&[u8]>,
-        lookup: &Lookup<'_>,
+        lookup: &mut Lookup<'_>,
         take: &mut impl FnMut(&str, i64, i64, i64),
     ) -> Result<(), RegistryError> {
         let Some(id) = id.filter(|_| !payloads.is_empty()) else { return Ok(()) };

@@ -104,7 +104,7 @@ impl Transform {
         &mut self,
         batch: &Batch,
         windows: &mut [Windows],
-        lookup: &Lookup<'_>,
+        lookup: &mut Lookup<'_>,
         out: &mut Outgoing,
     ) -> Result<Tally, RegistryError> {
         let mut fates = std::mem::take(&mut self.fates);

@@ -102,6 +102,10 @@ impl Compiler<'_> {
         Ok(Stream {
             source: self.topic(&stream.source)?,
             format: stream.format,
+            subjects: stream
+                .subjects
+                .clone()
+                .unwrap_or_else(|| vec![schema::subject(stream.source.get_ref())]),
             input,
             projection,
             checks,

@@ -23,6 +23,7 @@ pub(super) struct Stream {
     #[serde(default = "auto")]
     pub(super) format: Format,
     pub(super) schema: Spanned<String>,
+    pub(super) subjects: Option<Vec<String>>,
     /// A writer's column, and the column of `input` that it is.
     #[serde(default)]
     pub(super) alias: BTreeMap<Spanned<String>, Spanned<String>>,

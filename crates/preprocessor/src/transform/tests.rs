@@ -217,7 +217,7 @@ fn run(transform: &mut Transform, windows: &mut [Windows], cases: &[&Case]) -> (
         batch.push(offset as i64, Some(NOW), case.key, case.value.as_deref(), []);
     }
     let mut out = Outgoing::new();
-    let tally = transform.apply(&batch, windows, &lookup, &mut out).unwrap();
+    let tally = transform.apply(&batch, windows, &mut lookup, &mut out).unwrap();
     (out, tally)
 }
 
@@ -315,7 +315,7 @@ fn a_registry_that_is_away_holds_the_batch_back() {
     let mut batch = Batch::new("sensor-data".into(), 3);
     batch.push(0, Some(NOW), Some(b"car1"), Some(&v1(AWAY, 1.0)), []);
     let mut windows = transform.windows();
-    let failed = transform.apply(&batch, &mut windows, &lookup, &mut Outgoing::new());
+    let failed = transform.apply(&batch, &mut windows, &mut lookup, &mut Outgoing::new());
     assert!(failed.unwrap_err().is_passing());
 }
 
@@ -330,7 +330,7 @@ fn a_late_reading_is_delivered_and_counted_as_late() {
         batch.push(offset as i64, Some(NOW), Some(b"car1"), Some(at(time).as_bytes()), []);
     }
     let mut out = Outgoing::new();
-    let tally = transform.apply(&batch, &mut windows, &lookup, &mut out).unwrap();
+    let tally = transform.apply(&batch, &mut windows, &mut lookup, &mut out).unwrap();
     assert!(outcomes(&out, 3).iter().all(|it| it.0 == topics::CLEAN));
     assert_eq!(tally.late, BTreeMap::from([(topics::EVENTS_PER_5MIN.to_owned(), 1)]));
     assert_eq!(windows[0].len(), 2);

@@ -142,6 +142,13 @@ impl World {
         self.producer.flush(LIMIT).unwrap();
     }
 
+    /// About how many records are committed to `topic`: the offsets they take up.
+    pub(crate) fn extent(&self, topic: &str) -> i64 {
+        let reader = Reader::open(&self.kafka, Isolation::Committed).unwrap();
+        let partitions = reader.partitions(topic).unwrap();
+        partitions.into_iter().map(|it| reader.watermarks(topic, it).unwrap().end).sum()
+    }
+
     /// Everything committed to `topic`, partition by partition, in order.
     pub(crate) fn written(&self, topic: &str) -> Vec<Written> {
         let mut reader = Reader::open(&self.kafka, Isolation::Committed).unwrap();
