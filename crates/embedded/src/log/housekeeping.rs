@@ -47,8 +47,9 @@ pub(crate) fn clean(broker: &Broker) {
     for topic in topics {
         for partition in &topic.partitions {
             let now = clock::now();
-            let done = retention::apply(&mut lock(partition), &topic.config, now)
-                .and_then(|()| compaction::apply(partition, &topic.config, now));
+            // Two statements: the first lock must be free again before the second one is taken.
+            let retained = retention::apply(&mut lock(partition), &topic.config, now);
+            let done = retained.and_then(|()| compaction::apply(partition, &topic.config, now));
             if let Err(source) = done {
                 error!(topic = topic.name, %source, "retention or compaction failed");
             }
