@@ -78,6 +78,9 @@ pub fn run(config: Config, service: &Service) -> Result<(), Error> {
     let mappings = config.check()?;
     let endpoint = config.mqtt.endpoint()?;
     config.kafka.check()?;
+    for mapping in &mappings {
+        service.not_ready(&component(mapping), "not connected yet");
+    }
     let metrics = Metrics::register(&mut service.registry());
     if !wait_for_topics(&config, &mappings, service)? {
         return Ok(());
@@ -99,12 +102,16 @@ pub fn run(config: Config, service: &Service) -> Result<(), Error> {
     let relay = Relay::start(lanes, &config.kafka, &producer, metrics.delivery)?;
     let mut stages = Vec::new();
     for (lane, session) in relay.lanes.iter().zip(sessions) {
-        service.not_ready(&format!("mqtt {}", lane.mapping.filter.as_str()), "connecting");
         let receive = Arc::clone(&relay).receive(Arc::clone(lane), session, service.clone());
         stages.push(service.spawn(&format!("receive-{}", lane.index), receive));
     }
     watch(&relay, service)?;
     drain(&relay, service)
+}
+
+/// What readiness calls a mapping's session.
+fn component(mapping: &Mapping) -> String {
+    format!("mqtt {}", mapping.filter.as_str())
 }
 
 fn open(

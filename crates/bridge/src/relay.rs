@@ -10,8 +10,8 @@ use telltale_mqtt::subscriber::{Event, Session};
 use telltale_service::{Service, chain};
 use tracing::{info, warn};
 
-use crate::Error;
 use crate::lane::{Lane, lane_of};
+use crate::{Error, component};
 
 /// The lanes, the producer they share, and why it can no longer be used.
 #[derive(Debug)]
@@ -88,7 +88,7 @@ impl Relay {
         service: Service,
     ) -> Result<(), Error> {
         let filter = lane.mapping.filter.as_str();
-        let component = format!("mqtt {filter}");
+        let component = component(&lane.mapping);
         while let Some(event) = session.next().await.map_err(Error::Mqtt)? {
             match event {
                 Event::Message(message) => lane.accept(self.producer(), message).map_err(Error::Send)?,

@@ -174,16 +174,17 @@ impl Acks {
         let state = self.shared.lock();
         if state.connected {
             // Without room there are acknowledgements on their way, and the caller will come back.
-            let _full = self.shared.requests.disconnect();
+            let _full = self.shared.requests.barrier();
         }
     }
 
-    /// Says farewell to the broker and ends the session; acknowledgements given before go out first.
+    /// Says farewell to the broker and ends the session, once the broker has all acknowledgements given before.
     pub fn close(&self) {
         let mut state = self.shared.lock();
         state.closing = true;
         if state.connected {
-            let _sent_later = self.shared.requests.disconnect();
+            // The queue has room for every acknowledgement and these.
+            let _gone_anyway = self.shared.requests.barrier();
         }
         self.shared.closing.notify_one();
     }
@@ -268,6 +269,12 @@ impl Session {
             }
             Happening::Farewell => {
                 self.ended = self.end_epoch();
+                None
+            }
+            Happening::Passed => {
+                // A socket that is closed while messages arrive takes what was written last with it, so
+                // acknowledgements are known to be there before the farewell.
+                let _gone_anyway = self.shared.requests.disconnect();
                 None
             }
             Happening::Other | Happening::Sent(_) | Happening::Settled(..) => None,

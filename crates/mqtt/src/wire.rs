@@ -137,6 +137,8 @@ pub(crate) enum Happening {
     Received(Box<Received>),
     /// Whether each filter of the subscription was granted.
     Subscribed(Vec<bool>),
+    /// The broker has done everything that it was asked before.
+    Passed,
     /// Our farewell was written.
     Farewell,
     Other,
@@ -256,6 +258,16 @@ impl Requests {
         }
     }
 
+    /// Asks for an answer that comes after everything asked before is done: the end of a subscription that
+    /// does not exist.
+    pub(crate) fn barrier(&self) -> Result<(), Busy> {
+        const NOTHING: &str = "telltale/barrier";
+        match self {
+            Self::V311(client) => client.try_unsubscribe(NOTHING).map_err(|_| Busy),
+            Self::V5(client) => client.try_unsubscribe(NOTHING).map_err(|_| Busy),
+        }
+    }
+
     pub(crate) fn disconnect(&self) -> Result<(), Busy> {
         match self {
             Self::V311(client) => client.try_disconnect().map_err(|_| Busy),
@@ -305,6 +317,7 @@ fn event_v311(event: rumqttc::Event) -> Happening {
             }
             Packet::PubAck(it) => Happening::Settled(it.pkid, None),
             Packet::PubComp(it) => Happening::Settled(it.pkid, None),
+            Packet::UnsubAck(_) => Happening::Passed,
             Packet::SubAck(it) => Happening::Subscribed(
                 it.return_codes.iter().map(|it| !matches!(it, SubscribeReasonCode::Failure)).collect(),
             ),
@@ -349,6 +362,7 @@ fn event_v5(event: rumqttc::v5::Event) -> Happening {
                 let taken = it.reason == PubCompReason::Success;
                 Happening::Settled(it.pkid, (!taken).then(|| format!("{:?}", it.reason)))
             }
+            Packet::UnsubAck(_) => Happening::Passed,
             Packet::SubAck(it) => Happening::Subscribed(
                 it.return_codes.iter().map(|it| matches!(it, SubscribeReasonCode::Success(_))).collect(),
             ),

@@ -173,6 +173,9 @@ impl Connection {
         let silence = (keep_alive > 0).then(|| Duration::from_millis(u64::from(keep_alive) * 1500));
         let end = self.exchange(&mut stream, silence).await;
         debug!(connection = self.session.connection, end = ?end, "connection ended");
+        if let End::Io(_) = end {
+            self.take_last(&stream);
+        }
         let code = match &end {
             End::Malformed(it) => Some(it.code),
             End::Silent => Some(0x8d),
@@ -234,6 +237,14 @@ impl Connection {
                 }
             }
         }
+    }
+
+    /// Takes what a client had sent before its connection broke: among it are acknowledgements.
+    fn take_last(&mut self, stream: &TcpStream) {
+        while self.input.len() <= HELD_BYTES
+            && stream.try_read_buf(&mut self.input).is_ok_and(|count| count > 0)
+            && self.take_packets().is_ok()
+        {}
     }
 
     /// Handles the whole packets in `input`, up to one that must wait.

@@ -17,6 +17,7 @@ mod connection;
 mod hub;
 mod index;
 mod packet;
+mod reader;
 mod session;
 mod write;
 
