@@ -23,6 +23,9 @@ const MOST_WRITERS: usize = 256;
 /// Looks a schema id up.
 pub type Lookup<'a> = dyn FnMut(u32) -> Result<Arc<Schema>, RegistryError> + 'a;
 
+/// Why a record is rejected, and what exactly is wrong with it.
+pub(crate) type Fault = (Reason, String);
+
 /// What becomes of one record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Fate {
@@ -149,17 +152,14 @@ impl Decoders {
         Ok(groups)
     }
 
-    #[expect(
-        clippy::type_complexity,
-        reason = "the outer error holds the batch back, the inner one is of its records"
-    )]
+    /// Decodes `payloads` by one plan. The outer error holds the batch back, the inner one is of these records.
     fn run(
         &mut self,
         plan: Plan,
         stream: &Stream,
         lookup: &mut Lookup<'_>,
         payloads: &[&[u8]],
-    ) -> Result<Result<(Decoded, &Mapping), (Reason, String)>, RegistryError> {
+    ) -> Result<Result<(Decoded, &Mapping), Fault>, RegistryError> {
         let payloads = payloads.iter().copied();
         let id = match plan {
             Plan::Json => {
@@ -202,7 +202,7 @@ impl Writer {
 }
 
 /// How a value is to be decoded, and its bytes without an envelope.
-fn classify(format: Format, value: Option<&[u8]>) -> Result<(Plan, &[u8]), (Reason, String)> {
+fn classify(format: Format, value: Option<&[u8]>) -> Result<(Plan, &[u8]), Fault> {
     let value = value.ok_or_else(|| (Reason::Empty, "the record has no value".to_owned()))?;
     let Some(first) = value.first() else {
         return Err((Reason::Empty, "the value has no bytes".to_owned()));

@@ -19,13 +19,16 @@ use telltale_records::avro::{BoundEncoder, Encoder};
 use telltale_records::schema::SchemaError;
 use telltale_records::{Batch, Destination, Outgoing, Reason, Record, Rejection, framing, topics};
 
-use crate::decode::{Decoders, Fate, Group, Lookup};
+use crate::decode::{Decoders, Fate, Fault, Group, Lookup};
 use crate::pipeline::Stream;
 use crate::table_writer::TableWriter;
 use crate::windows::{Update, Windows};
 
 /// Latest event time, the end of the year 9999: what is later is a wrong unit.
 const LATEST_MS: i64 = 253_402_300_799_999;
+
+/// Longest key that is counted in windows, in bytes: keys are kept in memory.
+const KEY_LIMIT: usize = 1024;
 
 /// One worker's plans of a stream.
 #[derive(Debug)]
@@ -207,7 +210,7 @@ impl<'a> Clean<'a> {
         record: Record<'r>,
         row: usize,
         value: &mut Vec<u8>,
-    ) -> Result<(Option<&'r [u8]>, i64), (Reason, String)>
+    ) -> Result<(Option<&'r [u8]>, i64), Fault>
     where
         'a: 'r,
     {
@@ -219,35 +222,31 @@ impl<'a> Clean<'a> {
         }
     }
 
-    fn key<'r>(
-        &self,
-        stream: &Stream,
-        record: Record<'r>,
-        row: usize,
-    ) -> Result<Option<&'r [u8]>, (Reason, String)>
+    fn key<'r>(&self, stream: &Stream, record: Record<'r>, row: usize) -> Result<Option<&'r [u8]>, Fault>
     where
         'a: 'r,
     {
-        let Some(keys) = self.keys else {
-            let key = record.key();
-            if !stream.windows.is_empty() && key.is_none_or(|it| std::str::from_utf8(it).is_err()) {
-                return Err((
-                    Reason::BadKey,
-                    "the record's key is missing or no text, so it cannot be counted".to_owned(),
-                ));
+        let key = match self.keys {
+            None => record.key(),
+            Some(keys) if keys.is_null(row) || keys.value(row).is_empty() => {
+                let detail = format!("{} is missing", stream.key.as_deref().unwrap_or_default());
+                return Err((Reason::BadKey, detail));
             }
-            return Ok(key);
+            Some(keys) => Some(keys.value(row).as_bytes()),
         };
-        if keys.is_null(row) || keys.value(row).is_empty() {
-            return Err((
-                Reason::BadKey,
-                format!("{} is missing", stream.key.as_deref().unwrap_or_default()),
-            ));
+        if stream.windows.is_empty() {
+            return Ok(key);
         }
-        Ok(Some(keys.value(row).as_bytes()))
+        match key {
+            Some(key) if key.len() > KEY_LIMIT => {
+                Err((Reason::BadKey, format!("a key of {} bytes is longer than {KEY_LIMIT}", key.len())))
+            }
+            Some(key) if std::str::from_utf8(key).is_ok() => Ok(Some(key)),
+            _ => Err((Reason::BadKey, "the key is missing or no text, so it cannot be counted".to_owned())),
+        }
     }
 
-    fn time(&self, stream: &Stream, record: Record<'_>, row: usize) -> Result<i64, (Reason, String)> {
+    fn time(&self, stream: &Stream, record: Record<'_>, row: usize) -> Result<i64, Fault> {
         let time = match self.times {
             Some(times) => times.is_valid(row).then(|| times.value(row)),
             None => record.timestamp_ms(),

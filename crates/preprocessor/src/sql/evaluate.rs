@@ -1,5 +1,6 @@
 //! Expressions on columns, and what to do when one row is at fault.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatchOptions};
@@ -61,12 +62,15 @@ impl Projection {
     }
 
     fn compute(&self, input: &RecordBatch) -> PlanResult<RecordBatch> {
-        let (first, rest) = self.stages.split_first().expect("a projection ends with the target's columns");
-        let mut columns = first.compute(input)?;
-        for stage in rest {
-            columns = stage.compute(&columns)?;
-        }
-        Ok(columns)
+        guarded(|| {
+            let (first, rest) =
+                self.stages.split_first().expect("a projection ends with the target's columns");
+            let mut columns = first.compute(input)?;
+            for stage in rest {
+                columns = stage.compute(&columns)?;
+            }
+            Ok(columns)
+        })
     }
 }
 
@@ -106,7 +110,8 @@ impl Checks {
 
     /// Notes which of `rows`, which begin at row `start`, fail `check` and no earlier one.
     fn mark(&self, check: usize, rows: &RecordBatch, start: usize, first: &mut [Option<usize>]) {
-        let computed = self.checks[check].evaluate(rows).and_then(|it| it.into_array(rows.num_rows()));
+        let evaluate = || self.checks[check].evaluate(rows)?.into_array(rows.num_rows());
+        let computed = guarded(evaluate);
         match computed {
             Ok(array) => {
                 let truths: &BooleanArray =
@@ -130,6 +135,13 @@ impl Checks {
             }
         }
     }
+}
+
+/// A function that panics on some value must not take the service down again and again: it fails that value's row.
+fn guarded<T>(compute: impl FnOnce() -> PlanResult<T>) -> PlanResult<T> {
+    // Expressions have no state that a panic could leave half changed.
+    catch_unwind(AssertUnwindSafe(compute))
+        .unwrap_or_else(|_| Err(DataFusionError::Execution("a function of the SQL panicked".to_owned())))
 }
 
 fn with_rows(schema: &SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> PlanResult<RecordBatch> {

@@ -1,6 +1,6 @@
 //! Planned SQL gives what DataFusion's own engine gives, and one bad row does not harm its neighbours.
 
-use arrow::array::{Array, AsArray, Float64Array, Int32Array, StringArray};
+use arrow::array::{Array, AsArray, Float64Array, Int32Array, Int64Array, RecordBatchOptions, StringArray};
 use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema as ArrowSchema};
 
 use super::*;
@@ -81,4 +81,32 @@ fn an_ambiguous_name_in_a_check_must_be_qualified() {
     let (index, error) = Checks::plan(&["true", "car = 'a'"], &both, &both).unwrap_err();
     assert_eq!(index, 1);
     assert!(error.problem.contains("mbiguous"), "{error}");
+}
+
+/// DataFusion 55 subtracts with overflow in the first, and allocates a negative length in the second.
+#[test]
+fn a_function_that_panics_fails_its_row_alone() {
+    let schema = schema(&[("n", DataType::Int64)]);
+    let n = Int64Array::from(vec![1, i64::MIN, -7, 2]);
+    let input = RecordBatch::try_new(Arc::clone(&schema), vec![Arc::new(n)]).unwrap();
+    let target = self::schema(&[("OUT", DataType::Utf8)]);
+    let cases = [
+        ("CAST(date_trunc('hour', to_timestamp_millis(n)) AS VARCHAR)", vec![0, 2, 3]),
+        ("lpad('x', n % 10, '-')", vec![0, 3]),
+    ];
+    for (expression, good) in cases {
+        let sql = format!("SELECT {expression} AS OUT FROM input");
+        let found = Projection::plan(&sql, &schema, &target).unwrap().evaluate(&input);
+        assert_eq!(found.rows, good, "{expression}: {:?}", found.failed);
+        assert!(found.failed.iter().all(|it| it.1.contains("a function of the SQL panicked")));
+        let checks = Checks::plan(&[&format!("({expression}) <> ''")], &schema, &self::schema(&[])).unwrap();
+        let nothing = RecordBatch::try_new_with_options(
+            self::schema(&[]),
+            vec![],
+            &RecordBatchOptions::new().with_row_count(Some(4)),
+        );
+        let failed = checks.first_failed(&input, &nothing.unwrap());
+        let passed: Vec<u32> = (0..4).filter(|it| failed[*it as usize].is_none()).collect();
+        assert_eq!(passed, good, "{expression}");
+    }
 }
