@@ -1,4 +1,5 @@
-//! From the bytes of a batch to the table `input`, by the format and schema that each record was written with.
+//! From the bytes of a batch to the table `input`, by the format and schema that each record was written
+//! with.
 //!
 //! ```text
 //!          ┌ "{…"            ─▶ JSON plan ──────────────────┐
@@ -152,7 +153,8 @@ impl Decoders {
         Ok(groups)
     }
 
-    /// Decodes `payloads` by one plan. The outer error holds the batch back, the inner one is of these records.
+    /// Decodes `payloads` by one plan. The outer error holds the batch back, the inner one is of these
+    /// records.
     fn run(
         &mut self,
         plan: Plan,

@@ -8,8 +8,8 @@
 //! window tables ─▶ restore ──────┘  when a partition is taken over
 //! ```
 //!
-//! Each record of a source topic has exactly one outcome: a record of the target topic or a dead letter. What a pipeline
-//! is, and what SQL may say, is in [`pipeline`] and [`sql`].
+//! Each record of a source topic has exactly one outcome: a record of the target topic or a dead letter. What
+//! a pipeline is, and what SQL may say, is in [`pipeline`] and [`sql`].
 
 mod decode;
 mod error;
@@ -140,7 +140,8 @@ impl Config {
     }
 }
 
-/// Registers every schema that the pipeline writes; waits for the registry as long as it takes, `None` at shutdown.
+/// Registers every schema that the pipeline writes; waits for the registry as long as it takes, `None` at
+/// shutdown.
 fn register_schemas(
     pipeline: &Pipeline,
     registry: &Registry,
@@ -175,7 +176,8 @@ fn register(stream: &pipeline::Stream, registry: &Registry) -> Result<SchemaIds,
     Ok(SchemaIds { target, windows: windows.collect::<Result<_, _>>()? })
 }
 
-/// Makes sure that what is written can be written: every topic exists, and a table has its source's partitions.
+/// Makes sure that what is written can be written: every topic exists, and a table has its source's
+/// partitions.
 fn check_tables(pipeline: &Pipeline, kafka: &KafkaConfig) -> Result<(), Error> {
     let reader = Reader::open(kafka, Isolation::Committed)?;
     for stream in &pipeline.streams {

@@ -1,4 +1,5 @@
-//! `pipeline.toml`: what a user says about their streams, read and checked completely before anything connects.
+//! `pipeline.toml`: what a user says about their streams, read and checked completely before anything
+//! connects.
 //!
 //! ```text
 //! pipeline.toml ─▶ raw (text with places) ─▶ compile: names, schemas, SQL, checks, windows ─▶ Pipeline

@@ -14,10 +14,11 @@ use crate::windows::Windows;
 /// Offsets before the end among which a row is looked for, to learn how far back open windows can lie.
 const TAIL: i64 = 2_000;
 
-/// Fills `windows` with the open windows of `partition` of `table`; returns how many records were no rows of it.
+/// Fills `windows` with the open windows of `partition` of `table`; returns how many records were no rows of
+/// it.
 ///
-/// Rows carry the event time of a reading in their window as time stamp. So every row of a window that can be open lies
-/// behind the first row with the time stamp of the earliest such window, however long the table is.
+/// Rows carry the event time of a reading in their window as time stamp. So every row of a window that can be
+/// open lies behind the first row with the time stamp of the earliest such window, however long the table is.
 pub(crate) fn restore(
     reader: &mut Reader,
     table: &WindowTable,

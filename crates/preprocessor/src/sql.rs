@@ -5,9 +5,9 @@
 //! for a batch   columns of input ─▶ physical expressions ─▶ columns of the target
 //! ```
 //!
-//! A projection gives one row for each row, so it needs no query engine at run time: planning a query for each batch
-//! costs more than a millisecond, evaluating its expressions some microseconds. This file and the ones below it are the
-//! only ones that name DataFusion.
+//! A projection gives one row for each row, so it needs no query engine at run time: planning a query for
+//! each batch costs more than a millisecond, evaluating its expressions some microseconds. This file and the
+//! ones below it are the only ones that name DataFusion.
 
 mod evaluate;
 mod planner;

@@ -1,4 +1,5 @@
-//! The table `input` that SQL sees: the columns of the source schema, and those of the record around the value.
+//! The table `input` that SQL sees: the columns of the source schema, and those of the record around the
+//! value.
 //!
 //! ```text
 //! writer's columns ─▶ Mapping: by name or alias, widened ─┐
@@ -43,7 +44,8 @@ pub struct Mapping {
 }
 
 impl Input {
-    /// A table with the columns of `source`; `aliases` are names that writers use besides, with the columns they are.
+    /// A table with the columns of `source`; `aliases` are names that writers use besides, with the columns
+    /// they are.
     #[must_use]
     pub fn new(source: Schema, aliases: Vec<(String, String)>) -> Self {
         // All may be null, whatever the schema says: other formats may lack a column.

@@ -1,4 +1,5 @@
-//! Rows of a window table as records: written with the readings they count, read back when a partition is taken over.
+//! Rows of a window table as records: written with the readings they count, read back when a partition is
+//! taken over.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -47,7 +48,8 @@ impl TableWriter {
         Ok(Self { topic: table.target.clone(), schema: Arc::new(schema), encoder, schema_id })
     }
 
-    /// Appends a record for each update to `out`; `reading` tells the place and event time of a counted reading.
+    /// Appends a record for each update to `out`; `reading` tells the place and event time of a counted
+    /// reading.
     pub(crate) fn write(
         &self,
         windows: &Windows,
@@ -94,7 +96,8 @@ impl<'a> TableReader<'a> {
     ///
     /// # Errors
     ///
-    /// Returns an error when the registry cannot be asked for now. What is no row of this table is skipped and counted.
+    /// Returns an error when the registry cannot be asked for now. What is no row of this table is skipped
+    /// and counted.
     pub(crate) fn read(
         &mut self,
         batch: &Batch,

@@ -6,7 +6,8 @@
 //!            └─────────┴───────┴──────────┴─────────────┴────────────┴───────▶ dead letters
 //! ```
 //!
-//! Every record leaves by exactly one of the target topic and the dead letters, in the order of its partition.
+//! Every record leaves by exactly one of the target topic and the dead letters, in the order of its
+//! partition.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -98,7 +99,8 @@ impl Transform {
         self.stream.windows.iter().map(|it| Windows::new(it.size, it.grace)).collect()
     }
 
-    /// Appends to `out` what becomes of each record of `batch`, and counts in `windows`, those of its partition.
+    /// Appends to `out` what becomes of each record of `batch`, and counts in `windows`, those of its
+    /// partition.
     ///
     /// # Errors
     ///

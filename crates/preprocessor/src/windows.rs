@@ -5,9 +5,10 @@
 //! rows of the table, in its partition's order ──────────▶ restore
 //! ```
 //!
-//! Invariant: what is counted depends only on the readings and their order, never on how they were cut into batches or
-//! whether the process was started again between them. Therefore a window closes by the *start of the newest window*
-//! of its partition, which is in the table, and not by the newest event time, which is not.
+//! Invariant: what is counted depends only on the readings and their order, never on how they were cut into
+//! batches or whether the process was started again between them. Therefore a window closes by the *start of
+//! the newest window* of its partition, which is in the table, and not by the newest event time, which is
+//! not.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -60,7 +61,8 @@ impl Windows {
 
     /// Counts a batch of readings (key and event time in ms), in order.
     ///
-    /// Appends each count that changed to `updates`, once, and returns how many readings came too late for theirs.
+    /// Appends each count that changed to `updates`, once, and returns how many readings came too late for
+    /// theirs.
     pub fn count<'a>(
         &mut self,
         readings: impl IntoIterator<Item = (&'a str, i64)>,
@@ -113,7 +115,8 @@ impl Windows {
         start_ms.saturating_add(self.size_ms)
     }
 
-    /// The earliest window that can be open once the one at `newest_ms` has counted a reading, as its start in ms.
+    /// The earliest window that can be open once the one at `newest_ms` has counted a reading, as its start
+    /// in ms.
     #[must_use]
     pub fn earliest_open(&self, newest_ms: i64) -> i64 {
         newest_ms.saturating_sub(self.grace_ms).saturating_sub(self.size_ms).saturating_add(1)
@@ -238,7 +241,8 @@ mod tests {
             let mut late = run(&mut first, before, &mut table, &mut log);
 
             let mut second = Windows::new(SIZE, GRACE);
-            // Read back from the earliest window that can be open, as the last row tells it; perhaps compacted.
+            // Read back from the earliest window that can be open, as the last row tells it; perhaps
+            // compacted.
             let from = log.last().map_or(i64::MIN, |(_, start, _)| second.earliest_open(*start));
             for (index, (key, start, events)) in log.iter().enumerate() {
                 let overwritten = log[index + 1..].iter().any(|it| (&it.0, it.1) == (key, *start));

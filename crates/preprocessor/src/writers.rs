@@ -1,7 +1,8 @@
 //! The schemas that a stream's records may be written with.
 //!
-//! Ids in records are a stranger's bytes. Only those of the stream's subjects are looked up, so a device that sends
-//! random ids costs one question a batch, however many they are, and cannot have its records read as something else.
+//! Ids in records are a stranger's bytes. Only those of the stream's subjects are looked up, so a device that
+//! sends random ids costs one question a batch, however many they are, and cannot have its records read as
+//! something else.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -21,9 +22,11 @@ impl Writers {
         Self { subjects: subjects.iter().map(|it| (it.clone(), BTreeSet::new())).collect() }
     }
 
-    /// The schema with `id`, if it is of one of the subjects; the registry is asked for new versions unless `asked`.
+    /// The schema with `id`, if it is of one of the subjects; the registry is asked for new versions unless
+    /// `asked`.
     ///
-    /// A record is younger than the schema it was written with, so asking once for all records of a batch is enough.
+    /// A record is younger than the schema it was written with, so asking once for all records of a batch is
+    /// enough.
     pub(crate) fn schema(
         &mut self,
         id: u32,

@@ -1,4 +1,5 @@
-//! The preprocessor against the embedded engines: each reading has exactly one outcome, and windows count right.
+//! The preprocessor against the embedded engines: each reading has exactly one outcome, and windows count
+//! right.
 
 mod support;
 

@@ -21,8 +21,8 @@ impl Projection {
 
     /// Computes the target's columns for each row of `input`.
     ///
-    /// DataFusion fails a whole batch for one row that cannot be computed, such as a text that is no number: the batch
-    /// is then halved until the rows at fault are alone, so that they do not harm their neighbours.
+    /// DataFusion fails a whole batch for one row that cannot be computed, such as a text that is no number:
+    /// the batch is then halved until the rows at fault are alone, so that they do not harm their neighbours.
     ///
     /// # Panics
     ///
@@ -88,7 +88,8 @@ impl Stage {
 impl Checks {
     /// Number of the first check that each row does not fulfil, `None` where it fulfils all.
     ///
-    /// A check that is null, or cannot be computed, is not fulfilled. `target` and `input` hold the same rows.
+    /// A check that is null, or cannot be computed, is not fulfilled. `target` and `input` hold the same
+    /// rows.
     ///
     /// # Panics
     ///
@@ -137,7 +138,8 @@ impl Checks {
     }
 }
 
-/// A function that panics on some value must not take the service down again and again: it fails that value's row.
+/// A function that panics on some value must not take the service down again and again: it fails that value's
+/// row.
 fn guarded<T>(compute: impl FnOnce() -> PlanResult<T>) -> PlanResult<T> {
     // Expressions have no state that a panic could leave half changed.
     catch_unwind(AssertUnwindSafe(compute))

@@ -31,14 +31,16 @@ const EXPRESSION_LIMIT: usize = 1000;
 const STACK_BYTES: usize = 256 << 20;
 
 impl Projection {
-    /// Plans `sql` over the table `input` with the columns of `input`, so that it gives the columns of `target`.
+    /// Plans `sql` over the table `input` with the columns of `input`, so that it gives the columns of
+    /// `target`.
     ///
-    /// Numbers are widened where the target's type holds every value; any other difference of types is refused.
+    /// Numbers are widened where the target's type holds every value; any other difference of types is
+    /// refused.
     ///
     /// # Errors
     ///
-    /// Returns DataFusion's message for SQL that it cannot plan, or says what the target needs or does not have, or
-    /// which part would not give exactly one row for each row.
+    /// Returns DataFusion's message for SQL that it cannot plan, or says what the target needs or does not
+    /// have, or which part would not give exactly one row for each row.
     pub fn plan(sql: &str, input: &SchemaRef, target: &SchemaRef) -> Result<Self, SqlError> {
         check_size(sql)?;
         on_large_stack(|| Self::plan_here(sql, input, target))
@@ -98,7 +100,8 @@ fn plan_check(
     Ok(physical)
 }
 
-/// The physical expression, simplified: some functions, such as COALESCE, exist only until they are simplified.
+/// The physical expression, simplified: some functions, such as COALESCE, exist only until they are
+/// simplified.
 fn physical(
     state: &SessionState,
     expression: Expr,

@@ -42,7 +42,8 @@ pub(super) fn one_row_for_each(plan: &LogicalPlan) -> Result<(), SqlError> {
     }
 }
 
-/// Refuses an expression that reads anything but its own row, or gives another result when it is computed again.
+/// Refuses an expression that reads anything but its own row, or gives another result when it is computed
+/// again.
 pub(super) fn of_the_row_alone(expression: &Expr) -> Result<(), SqlError> {
     let mut found = ControlFlow::Continue(());
     let walked = expression.apply(|it| {

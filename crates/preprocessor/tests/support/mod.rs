@@ -123,7 +123,8 @@ impl World {
         self.send(NewRecord { topic, key, value, timestamp_ms, ..NewRecord::default() });
     }
 
-    /// Sends readings number `from..to` of a fleet of 40 cars; some are bad, some late, their times out of order.
+    /// Sends readings number `from..to` of a fleet of 40 cars; some are bad, some late, their times out of
+    /// order.
     pub(crate) fn send_fleet(&self, range: std::ops::Range<i64>) {
         for number in range {
             let car = format!("car-{:06}", number * 7 % 40);
@@ -174,7 +175,8 @@ impl World {
         found
     }
 
-    /// Outcomes of readings by their source, once there is one for each reading: topic, then what was written.
+    /// Outcomes of readings by their source, once there is one for each reading: topic, then what was
+    /// written.
     pub(crate) fn outcomes(&self) -> BTreeMap<String, (&'static str, Written)> {
         let readings = self.written(topics::SENSOR_DATA);
         let all = || {
@@ -194,7 +196,8 @@ impl World {
         by_source
     }
 
-    /// The table of windows: the last count of each car and window, and that rows lie where their readings did.
+    /// The table of windows: the last count of each car and window, and that rows lie where their readings
+    /// did.
     pub(crate) fn table(&self) -> BTreeMap<(String, i64), i64> {
         let decoder = Decoder::compile(&Schema::parse(schema::EVENTS_PER_5MIN).unwrap()).unwrap();
         let mut table = BTreeMap::new();
