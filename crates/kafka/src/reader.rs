@@ -78,11 +78,10 @@ impl Reader {
             .set("allow.auto.create.topics", "false")
             .set("queued.min.messages", "50000")
             .set("queued.max.messages.kbytes", "32768")
-            // Kafka says that a partition ends only after this time: every range that ends there waits for it.
+            // Kafka says that a partition ends only after this time: every range that ends there waits for it, and
+            // so does the next partition that is read.
             .set("fetch.wait.max.ms", "25")
             .set("fetch.queue.backoff.ms", "5")
-            // A fetch that waits at the end of one partition holds up the next partition that is read.
-            .set("fetch.wait.max.ms", "50")
             .set("fetch.error.backoff.ms", "100")
             .set(
                 "isolation.level",
@@ -116,6 +115,8 @@ impl Reader {
     }
 
     /// Offset of the first record with a time stamp of at least `time_ms`; `None` when there is none.
+    ///
+    /// It may be that of a control record, which no reader sees.
     ///
     /// # Errors
     ///

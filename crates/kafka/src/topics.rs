@@ -159,6 +159,8 @@ impl Topics {
     ///
     /// Returns an error when there is no such topic, or Kafka cannot be asked.
     pub fn describe(&self, topic: &str) -> Result<BTreeMap<String, String>, Error> {
+        // Not every broker answers with an error for the settings of a topic that is not there.
+        partitions(self.admin.inner(), &self.bootstrap, topic)?;
         let all = self.settings(topic)?;
         Ok(all
             .into_iter()

@@ -280,3 +280,77 @@ fn a_missing_topic_is_named_at_start() {
         exactly_once::run(&config, &kafka, CancellationToken::new(), &Metrics::default(), step).unwrap_err();
     assert!(error.to_string().contains("topic nowhere does not exist; `telltale topics create`"), "{error}");
 }
+
+#[test]
+fn a_broker_that_stops_and_starts_again_costs_neither_loss_nor_doubling() {
+    let mut engine = common::lasting_engine();
+    let kafka = engine.kafka();
+    let [source, target, dead] = engine.topics(2);
+    produce(&kafka, source, numbered(RECORDS));
+    let config = small_loop(source, dead, "copier");
+    let (stop, metrics, copied) = (CancellationToken::new(), Metrics::default(), AtomicUsize::new(0));
+    let step = |_| Copy {
+        target,
+        before: |batch: &Batch| {
+            copied.fetch_add(batch.len(), Ordering::Relaxed);
+            thread::sleep(std::time::Duration::from_millis(10));
+            Ok(())
+        },
+    };
+    thread::scope(|scope| {
+        let running = scope.spawn(|| exactly_once::run(&config, &kafka, stop.clone(), &metrics, step));
+        for enough in [500, 1500] {
+            wait_until("records under way", || copied.load(Ordering::Relaxed) > enough);
+            engine.stop();
+            thread::sleep(std::time::Duration::from_millis(300));
+            engine.start_again();
+        }
+        wait_until("all outcomes", || running.is_finished() || read_all(&kafka, target).len() >= RECORDS);
+        stop.cancel();
+        running.join().unwrap().unwrap();
+    });
+    assert_exactly_once(&kafka, source, target);
+}
+
+#[test]
+fn records_deleted_before_they_were_read_end_the_loop_and_are_named() {
+    let engine = common::engine();
+    let kafka = engine.kafka();
+    let [source, target, dead] = engine.topics(1);
+    produce(&kafka, source, numbered(100));
+    let config = small_loop(source, dead, "copier");
+    let step = |_| Copy { target, before: |_: &Batch| Ok(()) };
+    run_until(&config, &kafka, target, 100, step);
+    produce(&kafka, source, numbered(100));
+    common::delete_records(&kafka, source, 150);
+    let error =
+        exactly_once::run(&config, &kafka, CancellationToken::new(), &Metrics::default(), step).unwrap_err();
+    let expected = format!("can no longer read {source}-0 at offset 100: Kafka holds 150..200");
+    assert!(error.to_string().contains(&expected), "{error}");
+    assert_eq!(read_all(&kafka, target).len(), 100, "nothing was skipped");
+}
+
+#[test]
+fn two_instances_of_one_identity_do_not_both_go_on() {
+    let engine = common::engine();
+    let kafka = engine.kafka();
+    let [source, target, dead] = engine.topics(2);
+    produce(&kafka, source, numbered(100));
+    let config = small_loop(source, dead, "copier");
+    let step = |_| Copy { target, before: |_: &Batch| Ok(()) };
+    let other = exactly_once::LoopConfig { group: "another".to_owned(), ..config.clone() };
+    let (stop, metrics) = (CancellationToken::new(), Metrics::default());
+    thread::scope(|scope| {
+        let first = scope.spawn(|| exactly_once::run(&config, &kafka, stop.clone(), &metrics, step));
+        wait_until("outcomes of the first", || read_all(&kafka, target).len() == 100);
+        let second =
+            scope.spawn(|| exactly_once::run(&other, &kafka, stop.clone(), &Metrics::default(), step));
+        wait_until("outcomes of the second", || read_all(&kafka, target).len() == 200);
+        produce(&kafka, source, numbered(100));
+        wait_until("the first is fenced", || first.is_finished());
+        stop.cancel();
+        let error = first.join().unwrap().unwrap_err().to_string();
+        assert!(error.contains("was taken over by another process"), "{error}");
+        second.join().unwrap().unwrap();
+    });
+}

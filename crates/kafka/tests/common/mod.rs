@@ -3,11 +3,17 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its own part of this module")]
 
 use std::collections::BTreeMap;
+use std::future::Future as _;
+use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use telltale_embedded::log::{Log, LogConfig};
 use telltale_kafka::exactly_once::{Begin, Fault, LoopConfig, Step};
 use telltale_kafka::producer::{NewRecord, ProducerConfig, SendError};
@@ -22,20 +28,48 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A broker, and topics that no other test uses.
 pub struct Engine {
-    log: Log,
+    address: SocketAddr,
+    /// `None` while it is stopped.
+    log: Option<Log>,
+    data: Option<tempfile::TempDir>,
 }
 
 /// Starts a broker for one test.
 pub fn engine() -> Engine {
+    start(None)
+}
+
+/// Starts a broker that keeps its records over a restart.
+pub fn lasting_engine() -> Engine {
+    start(Some(tempfile::tempdir().unwrap()))
+}
+
+fn start(data: Option<tempfile::TempDir>) -> Engine {
     // Shown with a test that fails; a second call changes nothing.
     tracing_subscriber::fmt().with_test_writer().try_init().ok();
-    Engine { log: Log::start(LogConfig::default()).unwrap() }
+    let mut config = LogConfig::default();
+    config.data = data.as_ref().map(|it| it.path().to_owned());
+    let log = Log::start(config).unwrap();
+    Engine { address: log.addr(), log: Some(log), data }
 }
 
 impl Engine {
     /// The settings that lead to the broker.
     pub fn kafka(&self) -> KafkaConfig {
-        KafkaConfig::at(self.log.addr().to_string())
+        KafkaConfig::at(self.address.to_string())
+    }
+
+    /// Stops the broker; clients lose their connections.
+    pub fn stop(&mut self) {
+        self.log = None;
+    }
+
+    /// Starts the broker again at the same address with what it had.
+    pub fn start_again(&mut self) {
+        let mut config = LogConfig::default();
+        config.listen = self.address;
+        config.data = self.data.as_ref().map(|it| it.path().to_owned());
+        self.log = Some(Log::start(config).unwrap());
     }
 
     /// Makes topics.
@@ -188,4 +222,25 @@ pub fn assert_exactly_once(kafka: &KafkaConfig, source: &str, target: &str) {
     for (found, expected) in found.iter().zip(&expected) {
         assert_eq!(found, expected);
     }
+}
+
+/// Deletes the records of partition 0 of `topic` that lie before `offset`.
+pub fn delete_records(kafka: &KafkaConfig, topic: &str, offset: i64) {
+    let admin: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", &kafka.bootstrap).create().unwrap();
+    let mut before = TopicPartitionList::new();
+    before.add_partition_offset(topic, 0, Offset::Offset(offset)).unwrap();
+    let options = AdminOptions::new();
+    let mut deleting = std::pin::pin!(admin.delete_records(&before, &options));
+    let mut context = Context::from_waker(Waker::noop());
+    let mut result = None;
+    wait_until("the records are deleted", || {
+        match deleting.as_mut().poll(&mut context) {
+            Poll::Ready(outcome) => result = Some(outcome),
+            Poll::Pending => {}
+        }
+        result.is_some()
+    });
+    let deleted = result.unwrap().unwrap();
+    deleted.elements().iter().for_each(|it| it.error().unwrap());
 }
