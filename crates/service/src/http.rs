@@ -65,9 +65,8 @@ pub(crate) async fn serve(listener: TcpListener, services: Arc<Services>) {
                 .header_read_timeout(HEADER_TIME)
                 .max_buf_size(16 << 10)
                 .serve_connection(TokioIo::new(stream), answer);
-            match timeout(CONNECTION_TIME, connection).await {
-                Ok(Err(error)) => debug!(%error, "connection of a probe ended"),
-                Ok(Ok(())) | Err(_) => {}
+            if let Ok(Err(error)) = timeout(CONNECTION_TIME, connection).await {
+                debug!(%error, "connection of a probe ended");
             }
             drop(slot);
         });
