@@ -20,8 +20,6 @@ mod metrics;
 mod relay;
 
 use std::collections::HashSet;
-use std::collections::hash_map::DefaultHasher;
-use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -149,12 +147,12 @@ fn open(
 /// of another mapping must not be taken for it.
 fn client_id(config: &MqttConfig, mapping: &Mapping) -> String {
     let prefix = config.mqtt_client_id.as_deref().unwrap_or("telltale-bridge");
-    let mut hasher = DefaultHasher::new();
-    (mapping.filter.as_str(), mapping.topic.as_str()).hash(&mut hasher);
-    let suffix = hasher.finish() & 0xffff_ffff;
+    let bytes = mapping.filter.as_str().bytes().chain([0]).chain(mapping.topic.as_str().bytes());
+    // FNV-1a: the hasher of the standard library may change with its version, and the id must not.
+    let hash = bytes.fold(0x811c_9dc5_u32, |hash, it| (hash ^ u32::from(it)).wrapping_mul(0x0100_0193));
     // Version 3.1.1 promises 23 bytes only, though brokers take more.
     let version = if config.mqtt_version == Version::V311 { "4" } else { "5" };
-    format!("{prefix}-{version}{suffix:08x}")
+    format!("{prefix}-{version}{hash:08x}")
 }
 
 /// Waits until Kafka answers and checks that it has the topics; `false` if shutdown came first.
@@ -232,4 +230,18 @@ fn drain(relay: &Relay, service: &Service) -> Result<(), Error> {
     }
     relay.lanes.iter().for_each(|it| it.farewell());
     failure.map_or(Ok(()), |it| Err(Error::Send(it)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser as _;
+
+    #[test]
+    fn a_mapping_keeps_its_client_id_from_version_to_version() {
+        let config = Config::parse_from(["bridge"]);
+        let mappings = config.check().unwrap();
+        let ids: Vec<_> = mappings.iter().map(|it| client_id(&config.mqtt, it)).collect();
+        assert_eq!(ids, ["telltale-bridge-559a3eb97", "telltale-bridge-5e89844b8"]);
+    }
 }

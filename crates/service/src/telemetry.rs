@@ -18,8 +18,10 @@ use crate::{LogFormat, ProcessConfig};
 
 /// A collector that does not answer must not hold the process back for longer.
 const EXPORT_TIME: Duration = Duration::from_secs(5);
-/// The libraries of the exporter would trace their own requests.
-const QUIET: &str = "hyper=warn,hyper_util=warn,reqwest=warn,opentelemetry=warn,opentelemetry_sdk=error";
+/// The libraries of the exporter would trace their own requests, and what the MQTT client warns of is said by
+/// the crate that uses it.
+const QUIET: &str =
+    "hyper=warn,hyper_util=warn,reqwest=warn,opentelemetry=warn,opentelemetry_sdk=error,rumqttc=error";
 
 /// Logs and traces of this process; [`Telemetry::stop`] sends what is left.
 #[derive(Debug)]
