@@ -6,7 +6,7 @@ use axum::Router;
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::response::Response;
 use axum::routing::{get, post};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::json;
 
 use super::compatibility::Level;
@@ -21,11 +21,20 @@ type Answer = Result<Response, Refusal>;
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct Ask {
+    #[serde(deserialize_with = "flag")]
     deleted: bool,
+    #[serde(deserialize_with = "flag")]
     permanent: bool,
+    #[serde(deserialize_with = "flag")]
     verbose: bool,
+    #[serde(deserialize_with = "flag")]
     default_to_global: bool,
     subject_prefix: String,
+}
+
+/// Whether the text is `true` in any case: the Python client writes `True`.
+fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    Ok(String::deserialize(deserializer)?.eq_ignore_ascii_case("true"))
 }
 
 /// Serves `store`.
