@@ -2,7 +2,7 @@
 //!
 //! Locks are taken in the order of the fields: transactions, groups, catalog, one partition, journal.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -295,11 +295,6 @@ impl Broker {
         let catalog = self.catalog();
         let entries = self.snapshot(&transactions, &groups, &catalog);
         lock(&self.journal).rewrite(&entries)
-    }
-
-    /// Names of the topics, for tests and tools.
-    pub(crate) fn topic_names(&self) -> BTreeSet<String> {
-        self.catalog().all().map(|it| it.name.clone()).collect()
     }
 }
 

@@ -86,6 +86,15 @@ pub(crate) struct Journal {
     size_when_rewritten: u64,
 }
 
+/// What a folder's journal holds.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) journal: Journal,
+    pub(crate) entries: Vec<Entry>,
+    /// A damaged tail was cut, so what is not in the entries may yet have been.
+    pub(crate) damaged: bool,
+}
+
 impl Journal {
     /// A journal that keeps nothing.
     pub(crate) fn in_memory() -> Self {
@@ -93,7 +102,7 @@ impl Journal {
     }
 
     /// Opens the journal of a folder and reads what it holds.
-    pub(crate) fn open(folder: &Path) -> io::Result<(Self, Vec<Entry>)> {
+    pub(crate) fn open(folder: &Path) -> io::Result<Opened> {
         let path = folder.join(FILE);
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path)?;
         let bytes = std::fs::read(&path)?;
@@ -103,7 +112,8 @@ impl Journal {
             file.set_len(good as u64)?;
         }
         let size = good as u64;
-        Ok((Self { file: Some(file), path, size, size_when_rewritten: 0 }, entries))
+        let journal = Self { file: Some(file), path, size, size_when_rewritten: 0 };
+        Ok(Opened { journal, entries, damaged: good < bytes.len() })
     }
 
     /// Writes entries together.
@@ -189,13 +199,13 @@ mod tests {
     #[test]
     fn what_is_written_is_read_after_a_restart() {
         let folder = tempfile::tempdir().unwrap();
-        let (mut journal, found) = Journal::open(folder.path()).unwrap();
+        let Opened { mut journal, entries: found, .. } = Journal::open(folder.path()).unwrap();
         assert_eq!(found, []);
         journal.append(&entries()).unwrap();
-        assert_eq!(Journal::open(folder.path()).unwrap().1, entries());
+        assert_eq!(Journal::open(folder.path()).unwrap().entries, entries());
         journal.rewrite(&entries()[1..]).unwrap();
         journal.append(&entries()[..1]).unwrap();
-        let (_, found) = Journal::open(folder.path()).unwrap();
+        let found = Journal::open(folder.path()).unwrap().entries;
         assert_eq!(found, [&entries()[1..], &entries()[..1]].concat());
     }
 

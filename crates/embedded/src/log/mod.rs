@@ -10,6 +10,13 @@
 //!
 //! It exists so that a laptop needs no JVM; whatever is beyond one machine is real Kafka. `acks=all` means
 //! written to the operating system: a killed process loses nothing, a power cut may lose the last moments.
+//!
+//! A data folder holds `lock` (one process at a time), `journal` (topics, offsets, producers, transactions) and
+//! `topics/<name>.<id>/<partition>/<first offset>.log` (record batches as a fetch sends them). What a start finds
+//! half-written or damaged at the end of a file is cut, and a warning says where.
+//!
+//! Not served: replication, the group protocol of KIP-848, share groups, transactions of KIP-890, incremental fetch
+//! sessions, quotas, ACLs, TLS and SASL. Clients see that in the versions that `ApiVersions` announces, and do without.
 
 mod api;
 mod batch;

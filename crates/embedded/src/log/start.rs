@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::broker::{Broker, Defaults};
 use super::catalog::{Catalog, Topic, lock, topic_folder};
 use super::groups::Groups;
-use super::journal::{Entry, Journal};
+use super::journal::{Entry, Journal, Opened};
 use super::topic_config::TopicConfig;
 use super::transaction::Transactions;
 use super::{Error, LogConfig, clock, recovery};
@@ -39,17 +39,17 @@ pub(crate) fn in_memory(config: &LogConfig) -> Broker {
 /// A broker with what its folder holds.
 pub(crate) fn on_disk(config: &LogConfig, folder: &Path) -> Result<Broker, Error> {
     let unusable = |source| Error::Folder { path: folder.to_owned(), source };
-    let (journal, entries) = Journal::open(folder).map_err(unusable)?;
+    let Opened { journal, entries, damaged } = Journal::open(folder).map_err(unusable)?;
     let mut replayed = Replayed::new(config);
     for entry in entries {
         replayed.take(entry);
     }
-    let catalog = open_topics(folder, &replayed)?;
+    let catalog = open_topics(folder, &replayed, damaged)?;
     let cluster_id = replayed.cluster_id.take().unwrap_or_else(super::random_id);
     let broker = broker(config, cluster_id, catalog, replayed, journal);
     finish_half_ended(&broker);
     broker.tidy_journal(true).map_err(unusable)?;
-    let topics = broker.topic_names().len();
+    let topics = broker.catalog().all().count();
     info!(path = %folder.display(), topics, "opened the data folder of the log");
     Ok(broker)
 }
@@ -142,7 +142,7 @@ impl Replayed {
     }
 }
 
-fn open_topics(data: &Path, replayed: &Replayed) -> Result<Catalog, Error> {
+fn open_topics(data: &Path, replayed: &Replayed, damaged: bool) -> Result<Catalog, Error> {
     let now = clock::millis(clock::now());
     let mut catalog = Catalog::default();
     let mut folders: HashSet<PathBuf> = HashSet::new();
@@ -163,19 +163,25 @@ fn open_topics(data: &Path, replayed: &Replayed) -> Result<Catalog, Error> {
         catalog.put(Topic { name: name.clone(), id: *id, config, partitions });
         folders.insert(folder);
     }
-    remove_strangers(&data.join("topics"), &folders);
+    see_to_strangers(&data.join("topics"), &folders, damaged);
     Ok(catalog)
 }
 
-/// Removes the files of topics that were deleted, or never quite created, when the process died.
-fn remove_strangers(topics: &Path, known: &HashSet<PathBuf>) {
+/// Removes the files of topics that were deleted, or never quite created, when the process died. After damage
+/// to the journal they may be those of a topic that it has forgotten: then a person must look at them.
+fn see_to_strangers(topics: &Path, known: &HashSet<PathBuf>, damaged: bool) {
     for entry in std::fs::read_dir(topics).into_iter().flatten().flatten() {
         let path = entry.path();
-        if !known.contains(&path) {
-            info!(path = %path.display(), "removing what a deleted topic left");
-            if let Err(source) = std::fs::remove_dir_all(&path) {
-                warn!(path = %path.display(), %source, "could not be removed");
-            }
+        if known.contains(&path) {
+            continue;
+        }
+        if damaged {
+            warn!(path = %path.display(), "files of a topic that the damaged journal does not know; they are left");
+            continue;
+        }
+        info!(path = %path.display(), "removing what a deleted topic left");
+        if let Err(source) = std::fs::remove_dir_all(&path) {
+            warn!(path = %path.display(), %source, "could not be removed");
         }
     }
 }

@@ -191,6 +191,23 @@ fn a_damaged_tail_is_cut_and_what_is_before_it_stays() {
 }
 
 #[test]
+fn records_of_a_topic_that_a_damaged_journal_forgot_are_not_deleted() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = Log::start(on_disk(folder.path())).unwrap();
+    let mut client = Client::connect(log.addr());
+    client.create_topic("t", 1, &[]);
+    client.produce("t", plain(&["a"]));
+    drop(log);
+    let journal = folder.path().join("journal");
+    let mut bytes = fs::read(&journal).unwrap();
+    bytes[10] ^= 1;
+    fs::write(&journal, bytes).unwrap();
+    let files = segments(folder.path());
+    drop(Log::start(on_disk(folder.path())).unwrap());
+    assert_eq!(segments(folder.path()), files);
+}
+
+#[test]
 fn a_data_folder_belongs_to_one_log_at_a_time() {
     let folder = tempfile::tempdir().unwrap();
     let first = Log::start(on_disk(folder.path())).unwrap();

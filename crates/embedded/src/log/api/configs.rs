@@ -82,7 +82,6 @@ fn describe_one(
         }
         BROKER => {
             let settings = [
-                ("advertised.listeners", String::new(), Type::Text),
                 ("auto.create.topics.enable", broker.defaults.auto_create.to_string(), Type::Boolean),
                 ("broker.id", NODE_ID.to_string(), Type::Int),
                 ("default.replication.factor", "1".to_owned(), Type::Int),
