@@ -10,6 +10,8 @@
 //! it does not matter in which order partitions were read.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use telltale_features::{Fitting, Normaliser, Specification};
 
@@ -56,6 +58,7 @@ pub struct Trainer {
     config: TrainingConfig,
     seed: u64,
     seen: u64,
+    stop: Arc<AtomicBool>,
     kept: Kept,
 }
 
@@ -136,6 +139,9 @@ pub enum TrainError {
     /// The thread for training could not be started.
     #[error("starting the training thread")]
     Thread(#[source] std::io::Error),
+    /// Training was told to stop.
+    #[error("training was told to stop")]
+    Stopped,
     /// The training thread panicked.
     #[error("the training thread panicked")]
     Panicked,
@@ -168,7 +174,7 @@ impl Trainer {
     pub fn new(specification: Specification, config: TrainingConfig, seed: u64) -> Result<Self, TrainError> {
         config.check()?;
         specification.check().map_err(|problem| TrainError::Specification { problem })?;
-        Ok(Self { specification, config, seed, seen: 0, kept: Kept::default() })
+        Ok(Self { specification, config, seed, seen: 0, stop: Arc::default(), kept: Kept::default() })
     }
 
     /// Takes rows in, as they are read. Memory is bounded by the configuration's capacity.
@@ -198,6 +204,12 @@ impl Trainer {
             self.kept = self.kept.limited(features, self.config.capacity);
         }
         Ok(())
+    }
+
+    /// A switch that ends [`Trainer::finish`] with [`TrainError::Stopped`] before its next pass.
+    #[must_use]
+    pub fn stop_switch(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.stop)
     }
 
     /// Rows fed so far, learned from or not.
@@ -298,6 +310,9 @@ impl Trainer {
         let (mut inputs, mut targets) = (Vec::new(), Vec::new());
         let mut without_improvement = 0;
         for pass in 0..passes {
+            if self.stop.load(Ordering::Relaxed) {
+                return Err(TrainError::Stopped);
+            }
             random.shuffle(&mut order);
             let (mut total, mut steps) = (0.0, 0.0);
             for (step, batch) in order.chunks(config.batch).enumerate() {

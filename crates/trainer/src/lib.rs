@@ -16,6 +16,7 @@ mod ranges;
 mod read;
 mod schedule;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use telltale_kafka::{Isolation, Reader, Registry};
@@ -35,8 +36,8 @@ use ranges::{Ranges, between, last, total};
 use read::{Found, Source};
 use schedule::{Before, Schedule};
 
-/// How often the trainer looks how far the log has grown.
-const LOOK: Duration = Duration::from_millis(250);
+/// How often the trainer looks how far the log has grown, and how late it notices a shutdown.
+const LOOK: Duration = Duration::from_millis(200);
 /// Longest pause after a failure that may pass.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
@@ -193,9 +194,31 @@ impl Run<'_> {
         self.metrics.read_duration.observe(began.elapsed().as_secs_f64());
         self.count(&found, trainer.seen())?;
         let began = Instant::now();
-        let trained = trainer.finish(self.lineage(ranges, &found))?;
-        self.metrics.training_duration.observe(began.elapsed().as_secs_f64());
-        Ok((!stop.is_cancelled()).then_some(trained))
+        match self.learn(trainer, self.lineage(ranges, &found)) {
+            Err(TrainError::Stopped) => Ok(None),
+            Err(error) => Err(error.into()),
+            Ok(trained) => {
+                self.metrics.training_duration.observe(began.elapsed().as_secs_f64());
+                Ok(Some(trained))
+            }
+        }
+    }
+
+    /// Learns until the model is done or the shutdown comes.
+    fn learn(&self, trainer: Trainer, lineage: Lineage) -> Result<Trained, TrainError> {
+        let (switch, done) = (trainer.stop_switch(), AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    if self.service.shutdown().sleep(LOOK) {
+                        return switch.store(true, Ordering::Relaxed);
+                    }
+                }
+            });
+            let trained = trainer.finish(lineage);
+            done.store(true, Ordering::Relaxed);
+            trained
+        })
     }
 
     fn count(&self, found: &Found, rows: u64) -> Result<(), Error> {

@@ -71,7 +71,11 @@ fn an_interrupted_run_leaves_nothing() {
     let host = Host::start(Address::Off, "--http", Duration::from_secs(20)).unwrap();
     let flags = ["--once", "--epochs", "1000", "--patience", "1000", "--visits", "2000000"];
     let running = host.launch("trainer", world.config(&flags), telltale_trainer::run);
-    wait_until("the trainer is at work", || running.service().unready().is_empty());
+    wait_until("everything is read and training begins", || {
+        let mut metrics = String::new();
+        prometheus_client::encoding::text::encode(&mut metrics, &running.service().registry()).unwrap();
+        metrics.contains("read_duration_seconds_count 1")
+    });
     running.stop(LIMIT).unwrap();
     assert!(world.models().is_empty());
     assert!(world.audited().is_empty());
