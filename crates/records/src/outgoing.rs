@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::batch::Record;
 use crate::dead_letter::Rejection;
-use crate::source::Source;
+use crate::source::{Source, TRACE_HEADER};
 
 /// Records to be written, in order, in one arena.
 #[derive(Debug, Default)]
@@ -99,8 +99,9 @@ impl Outgoing {
         let source = record.source();
         let to = Destination { topic, partition: None, timestamp_ms: record.timestamp_ms() };
         let headers = rejection.headers();
-        let headers: Vec<(&str, &[u8])> =
-            headers.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
+        let headers = headers.iter().map(|(name, value)| (*name, value.as_bytes()));
+        let trace = record.header(TRACE_HEADER).map(|it| (TRACE_HEADER, it));
+        let headers: Vec<(&str, &[u8])> = headers.chain(trace).collect();
         self.push(to, record.key(), record.value(), Some(&source), &headers);
     }
 
@@ -136,13 +137,12 @@ impl Outgoing {
         source: Option<&Source>,
         headers: &[(&str, &[u8])],
     ) {
-        use std::io::Write as _;
         let key = key.map(|it| append(&mut self.arena, it));
         let first = self.headers.len();
         if let Some(source) = source {
             let name = append(&mut self.arena, crate::source::SOURCE_HEADER.as_bytes());
             let start = self.arena.len();
-            write!(self.arena, "{source}").expect("writing to memory does not fail");
+            source.write(&mut self.arena);
             self.headers.push((name, start..self.arena.len()));
         }
         for (name, value) in headers {
@@ -211,4 +211,48 @@ fn append(arena: &mut Vec<u8>, bytes: &[u8]) -> Range<usize> {
     let start = arena.len();
     arena.extend_from_slice(bytes);
     start..arena.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::Batch;
+    use crate::dead_letter::Reason;
+
+    #[test]
+    fn a_dead_letter_is_the_record_with_where_it_was_and_why() {
+        let mut batch = Batch::new("cars".into(), 3);
+        let headers = [("a", Some(&b"1"[..])), (TRACE_HEADER, Some(&b"00-1-2-01"[..]))];
+        batch.push(7, Some(1000), Some(b"car1"), None, headers);
+        let mut out = Outgoing::new();
+        let topic = out.topic("dead-letters");
+        let rejection = Rejection { reason: Reason::Empty, detail: "no value".to_owned(), service: "scorer" };
+        out.dead_letter(topic, batch.record(0), &rejection);
+        let written = out.records().next().unwrap();
+        assert_eq!((written.topic(), written.partition()), ("dead-letters", None));
+        assert_eq!((written.key(), written.value()), (Some(&b"car1"[..]), None));
+        assert_eq!(written.timestamp_ms(), Some(1000));
+        let headers: Vec<_> =
+            written.headers().map(|(name, it)| (name, std::str::from_utf8(it).unwrap())).collect();
+        let expected = [
+            ("src", "cars-3-7"),
+            ("reason", "empty"),
+            ("detail", "no value"),
+            ("service", "scorer"),
+            (TRACE_HEADER, "00-1-2-01"),
+        ];
+        assert_eq!(headers, expected);
+    }
+
+    #[test]
+    fn topics_keep_their_handles_and_memory_is_used_again() {
+        let mut out = Outgoing::new();
+        let (a, b) = (out.topic("a"), out.topic("b"));
+        let to = |topic| Destination { topic, partition: Some(1), timestamp_ms: None };
+        out.push_with(to(b), None, None, &[("h", b"v")], |bytes| bytes.extend_from_slice(b"value"));
+        assert_eq!(out.records().next().unwrap().value(), Some(&b"value"[..]));
+        out.clear();
+        assert!(out.is_empty());
+        assert_eq!((out.topic("b"), out.topic("a")), (b, a));
+    }
 }

@@ -1,14 +1,17 @@
 //! Decoders of readings by schema id, for the model in force.
+//!
+//! Ids in records are a stranger's bytes: only those of the readings' subject are looked up, and the subject is asked
+//! for new ones once a batch.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
-use telltale_kafka::Registry;
+use telltale_kafka::{Registry, RegistryError};
 use telltale_records::avro::MatrixDecoder;
 use telltale_records::framing;
-use telltale_records::{Reason, Record};
+use telltale_records::{Reason, Record, Schema};
 
 use crate::config::StepError;
-use crate::is_bad_record;
 use crate::models::Versioned;
 
 /// Most schemas remembered; a fleet has a handful.
@@ -18,13 +21,28 @@ const LIMIT: usize = 64;
 pub(crate) type Refusal = (Reason, String);
 
 /// Decoders compiled for one model, by the schema id of the readings.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Decoders {
+    subject: String,
+    /// Versions of the subject with their ids.
+    versions: BTreeSet<(u32, u32)>,
+    /// Whether the registry was asked for new versions during the batch in hand.
+    asked: bool,
     generation: u64,
     known: HashMap<u32, MatrixDecoder>,
 }
 
 impl Decoders {
+    /// Starts without decoders, for readings whose schemas are registered under `subject`.
+    pub(crate) fn new(subject: String) -> Self {
+        Self { subject, versions: BTreeSet::new(), asked: false, generation: 0, known: HashMap::new() }
+    }
+
+    /// Says that a new batch begins: the registry may be asked again.
+    pub(crate) fn next_batch(&mut self) {
+        self.asked = false;
+    }
+
     /// The schema id of `record`, for which there is a decoder from now on; or why there can be none.
     ///
     /// # Errors
@@ -47,9 +65,9 @@ impl Decoders {
         if self.known.contains_key(&id) {
             return Ok(Ok(id));
         }
-        let schema = match registry.schema(id) {
+        let schema = match self.look_up(id, registry) {
             Ok(schema) => schema,
-            Err(error) if is_bad_record(&error) => {
+            Err(error) if !error.is_passing() => {
                 return Ok(Err((Reason::UnknownSchema, telltale_service::chain(&error))));
             }
             Err(error) => return Err(StepError::Registry(error)),
@@ -68,6 +86,18 @@ impl Decoders {
                 Ok(Err((Reason::SchemaMismatch, detail)))
             }
         }
+    }
+
+    fn look_up(&mut self, id: u32, registry: &Registry) -> Result<Arc<Schema>, RegistryError> {
+        let has = |versions: &BTreeSet<(u32, u32)>| versions.iter().any(|(_, it)| *it == id);
+        if !has(&self.versions) && !self.asked {
+            registry.versions(&self.subject, &mut self.versions)?;
+            self.asked = true;
+        }
+        if !has(&self.versions) {
+            return Err(RegistryError::Foreign { id, subject: self.subject.clone() });
+        }
+        registry.schema(id)
     }
 
     /// The decoder that [`Decoders::prepare`] found last for `id`.

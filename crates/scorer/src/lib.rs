@@ -20,8 +20,8 @@ mod step;
 use std::sync::Arc;
 use std::time::Duration;
 
+use telltale_kafka::Registry;
 use telltale_kafka::exactly_once::{self, LoopConfig};
-use telltale_kafka::{Registry, RegistryError};
 use telltale_model::TrustedKeys;
 use telltale_records::schema;
 use telltale_service::Service;
@@ -71,7 +71,7 @@ pub fn run(config: Config, service: &Service) -> Result<(), Error> {
         metrics: metrics.clone(),
         service: service.clone(),
         alerts: alerts.clone(),
-        memory: step::Memory::default(),
+        memory: step::Memory::new(schema::subject(&config.readings)),
     };
     let ended = exactly_once::run(&workers, &config.kafka, service.shutdown().token(), &loop_metrics, step);
     if let Some(alerts) = alerts {
@@ -106,9 +106,4 @@ fn register_schema(config: &Config, registry: &Registry, service: &Service) -> R
             Err(error) => return Err(Error::Registry(error)),
         }
     }
-}
-
-/// Whether a record with this schema id is a bad record; otherwise the registry is away.
-fn is_bad_record(error: &RegistryError) -> bool {
-    !error.is_passing()
 }

@@ -9,6 +9,7 @@ use telltale_kafka::{Registry, TopicPartition};
 use telltale_model::Scores;
 use telltale_records::avro::{Matrix, MatrixDecoder};
 use telltale_records::prediction::{Contribution, Prediction, Verdict};
+use telltale_records::source::TRACE_HEADER;
 use telltale_records::{Batch, Destination, Outgoing, Reason, Record, Rejection, framing, topics};
 use telltale_service::Service;
 
@@ -33,7 +34,6 @@ pub(crate) struct Scoring {
 }
 
 /// What a step keeps from batch to batch: mostly memory to use again.
-#[derive(Default)]
 pub(crate) struct Memory {
     /// The model of the transaction in hand.
     model: Option<Arc<Versioned>>,
@@ -42,6 +42,19 @@ pub(crate) struct Memory {
     scores: Scores,
     /// Of the transaction in hand, told once it is committed.
     pending: Pending,
+}
+
+impl Memory {
+    /// Starts empty, for readings whose schemas are registered under `subject`.
+    pub(crate) fn new(subject: String) -> Self {
+        Self {
+            model: None,
+            decoders: Decoders::new(subject),
+            matrix: Matrix::default(),
+            scores: Scores::default(),
+            pending: Pending::default(),
+        }
+    }
 }
 
 /// What is counted and told once the transaction is committed.
@@ -69,6 +82,7 @@ impl Step for Scoring {
         let started = Instant::now();
         let model = self.memory.model.clone().ok_or(Fault::Passing(StepError::NoModel))?;
         let Memory { decoders, matrix, scores, pending, .. } = &mut self.memory;
+        decoders.next_batch();
         let mut at = 0;
         while at < batch.len() {
             let record = batch.record(at);
@@ -159,7 +173,8 @@ impl Writer<'_> {
                 Ok(prediction) => {
                     let to =
                         Destination { topic, partition: None, timestamp_ms: Some(prediction.event_time) };
-                    out.push_with(to, record.key(), Some(&record.source()), &[], |bytes| {
+                    let trace = record.header(TRACE_HEADER).map(|it| (TRACE_HEADER, it));
+                    out.push_with(to, record.key(), Some(&record.source()), trace.as_slice(), |bytes| {
                         framing::write_header(self.schema_id, bytes);
                         prediction.write(bytes);
                     });

@@ -15,17 +15,20 @@ use telltale_records::{schema, topics};
 #[test]
 fn without_a_model_it_waits_and_loses_nothing_and_bad_readings_are_set_aside() {
     let world = World::start();
-    let other = r#"{"type":"record","name":"other","fields":[{"name":"SPEED","type":"double"}]}"#;
-    let other = world.registry.register("other-value", other).unwrap();
+    let narrow = r#"{"type":"record","name":"KsqlDataSourceSchema","namespace":"io.confluent.ksql.avro_schemas",
+        "fields":[{"name":"SPEED","type":["null","double"],"default":null}]}"#;
+    let narrow = world.registry.register(&schema::subject(topics::CLEAN), narrow).unwrap();
+    let foreign = world.registry.register("foreign-value", schema::CARDATA_V1).unwrap();
     let good = readings(world.readings_id, 1, 0..1).remove(0).2;
     let reframed = |id: u32| [&[0][..], &id.to_be_bytes(), &good[5..]].concat();
     let nulls = [&good[..5], &[0; 21]].concat();
-    let bad: [(&str, Option<Vec<u8>>); 8] = [
+    let bad: [(&str, Option<Vec<u8>>); 9] = [
         ("empty", None),
         ("empty", Some(Vec::new())),
         ("malformed", Some(b"{\"speed\":1}".to_vec())),
         ("unknown-schema", Some(reframed(4711))),
-        ("schema-mismatch", Some(reframed(other))),
+        ("unknown-schema", Some(reframed(foreign))),
+        ("schema-mismatch", Some(reframed(narrow))),
         ("truncated", Some(good[..good.len() - 1].to_vec())),
         ("trailing", Some([&good[..], &[0]].concat())),
         ("schema-mismatch", Some(nulls)),
