@@ -61,7 +61,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 about.threshold,
                 trained.artifact.bytes.len(),
             );
-            evaluate(&trained.model, &fleet, &arguments, seconds);
+            if std::env::args().any(|it| it == "--self") { evaluate(&trained.model, &fleet, &arguments, -1, seconds); }
+            evaluate(&trained.model, &fleet, &arguments, seconds, arguments.scored);
         }
     }
     Ok(())
@@ -79,6 +80,7 @@ fn arguments() -> Result<Arguments, Box<dyn std::error::Error>> {
     while let Some(flag) = words.next() {
         let value = words.next().ok_or_else(|| format!("{flag} needs a value"))?;
         match flag.as_str() {
+            "--self" => {}
             "--cars" => arguments.cars = value.parse()?,
             "--learn" => arguments.learn = list(&value)?,
             "--for" => arguments.scored = value.parse()?,
@@ -113,8 +115,9 @@ fn feed(trainer: &mut Trainer, fleet: &Fleet, cars: u32, seconds: i64) -> Result
     Ok(())
 }
 
-fn evaluate(model: &Model, fleet: &Fleet, arguments: &Arguments, learned: i64) {
-    let (from, to) = (START_MS + learned * 1000, START_MS + (learned + arguments.scored) * 1000);
+fn evaluate(model: &Model, fleet: &Fleet, arguments: &Arguments, learned: i64, scored: i64) {
+    let learned = learned.max(0);
+    let (from, to) = (START_MS + learned * 1000, START_MS + (learned + scored) * 1000);
     let mut healthy = Vec::new();
     let mut modes: BTreeMap<Mode, Episodes> = BTreeMap::new();
     let mut scores = Scores::default();

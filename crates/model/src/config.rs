@@ -38,10 +38,10 @@ impl Default for TrainingConfig {
         Self {
             hidden: vec![24, 12, 24],
             epochs: 100,
-            visits: 600_000,
+            visits: 400_000,
             batch: 128,
             learning_rate: 5e-3,
-            noise: 0.1,
+            noise: 0.05,
             held_back: 0.3,
             patience: 10,
             false_alarm_rate: 0.005,

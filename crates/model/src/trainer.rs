@@ -35,6 +35,8 @@ const FEW_DEVICES: usize = 20;
 const KEEP_TOGETHER_MS: i64 = 60_000;
 /// Times the unwell are looked for and training goes on without them.
 const ROUNDS: u32 = 2;
+/// Standard errors by which the mean residuals of held-back and learned devices may differ by chance.
+const CHANCE: f64 = 2.0;
 /// candle's `backward` recurses once per operation.
 const STACK: usize = 64 << 20;
 
@@ -264,9 +266,10 @@ impl Trainer {
             learning.trim(&network, &found);
             held.trim(&network, &found);
         }
-        let whitening = held.whiten(&network);
-        let threshold = threshold(&held.kept_scores(&network, &whitening), self.config.false_alarm_rate);
         let trimmed_rows = [&learning, &held].iter().flat_map(|it| &it.keep).filter(|it| !**it).count();
+        let healthy = Split::scale_with(&network, &learning, held);
+        let whitening = healthy.whiten(&network);
+        let threshold = threshold(&healthy.kept_scores(&network, &whitening), self.config.false_alarm_rate);
         let about = About {
             format: FORMAT,
             kind: KIND.to_owned(),
@@ -464,6 +467,43 @@ impl Split {
     fn kept_inputs(&self, features: usize) -> Vec<f32> {
         let rows = self.inputs.chunks_exact(features).zip(&self.keep).filter(|(_, keep)| **keep);
         rows.flat_map(|(row, _)| row).map(|it| if it.is_nan() { 0.0 } else { *it }).collect()
+    }
+
+    /// The rows that say what is usual: those held back, and the learned ones too unless the network knows them too
+    /// well, which shows in residuals that are smaller by more than chance. More rows make a steadier threshold.
+    fn scale_with(network: &Network, learned: &Self, held: Self) -> Self {
+        let (learned_mean, learned_error) = learned.typical_residual(network);
+        let (held_mean, held_error) = held.typical_residual(network);
+        if held_mean - learned_mean > CHANCE * learned_error.hypot(held_error) {
+            return held;
+        }
+        Self {
+            inputs: [learned.inputs.as_slice(), &held.inputs].concat(),
+            devices: [learned.devices.as_slice(), &held.devices].concat(),
+            keep: [learned.keep.as_slice(), &held.keep].concat(),
+        }
+    }
+
+    /// Mean over the devices of the log of their mean squared residual, and its standard error.
+    fn typical_residual(&self, network: &Network) -> (f64, f64) {
+        let features = network.features();
+        let residuals = residuals(network, &self.inputs);
+        let (mut sum, mut squares, mut count) = (0.0, 0.0, 0.0);
+        let mut start = 0;
+        for device in self.devices.chunk_by(|one, other| one == other) {
+            let rows = start..start + device.len();
+            start = rows.end;
+            let kept = rows.filter(|it| self.keep[*it]);
+            let values = kept.flat_map(|it| &residuals[it * features..][..features]);
+            let (total, number) = values.fold((0.0, 0.0), |(total, number), it| (total + f64::from(it * it), number + 1.0));
+            if number > 0.0 {
+                let log = f64::ln(total / number + 1e-12);
+                (sum, squares, count) = (sum + log, squares + log * log, count + 1.0);
+            }
+        }
+        let mean = sum / f64::max(count, 1.0);
+        let variance = (squares / f64::max(count, 1.0) - mean * mean).max(0.0);
+        (mean, (variance / f64::max(count - 1.0, 1.0)).sqrt())
     }
 
     fn denoiser(&self, features: usize, noise: f32) -> Dense {

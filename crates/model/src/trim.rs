@@ -9,24 +9,28 @@ const BLOCK: usize = 8;
 const LIMIT: f64 = 3.5;
 /// The median absolute deviation of a normal distribution, in standard deviations.
 const MAD_OF_NORMAL: f64 = 0.674_489_75;
-/// Share of readings above the score that counts as an alarm here.
-const ALARM_SHARE: f64 = 0.01;
-/// Alarms in a block that are no chance.
-const ALARMS: usize = 3;
+/// Share of usual readings above the score that counts as high, and how many of a block are no chance.
+const HIGH: (f32, usize) = (0.01, 3);
+/// Share of usual readings above the score that two readings in a row do not reach by chance.
+const PAIR_SHARE: f32 = 0.002;
 
 /// Which rows to keep. Rows are in order of device and time; `devices[row]` is whose reading it is.
 ///
 /// A block that is unwell is left out with the blocks before and after it: failures grow and are repaired.
 pub(crate) fn healthy(scores: &[f32], devices: &[u64]) -> Vec<bool> {
     let blocks = blocks(devices);
-    let mut typical: Vec<f64> = blocks.iter().map(|it| log_median(&scores[it.clone()])).collect();
-    let alarm = quantile(scores, 1.0 - ALARM_SHARE);
-    let alarms = |block: &std::ops::Range<usize>| scores[block.clone()].iter().filter(|it| **it > alarm).count();
-    let unwell: Vec<bool> = {
-        let limit = limit(&typical);
-        blocks.iter().zip(&typical).map(|(block, it)| *it > limit || alarms(block) >= ALARMS).collect()
-    };
-    typical.clear();
+    let typical: Vec<f64> = blocks.iter().map(|it| log_median(&scores[it.clone()])).collect();
+    let limit = limit(&typical);
+    let mut unwell: Vec<bool> = typical.iter().map(|it| *it > limit).collect();
+    let usual = blocks.iter().zip(&unwell).filter(|(_, unwell)| !**unwell);
+    let usual: Vec<f32> = usual.flat_map(|(block, _)| &scores[block.clone()]).copied().collect();
+    let (high, pair) = (quantile(&usual, 1.0 - HIGH.0), quantile(&usual, 1.0 - PAIR_SHARE));
+    for (block, unwell) in blocks.iter().zip(&mut unwell) {
+        let scores = &scores[block.clone()];
+        let highs = scores.iter().filter(|it| **it > high).count();
+        let pairs = scores.windows(2).any(|it| it[0] > pair && it[1] > pair);
+        *unwell |= highs >= HIGH.1 || pairs;
+    }
     let mut keep = vec![true; scores.len()];
     for index in 0..blocks.len() {
         let same = |other: usize| devices[blocks[other].start] == devices[blocks[index].start];
@@ -67,9 +71,9 @@ fn limit(typical: &[f64]) -> f64 {
 }
 
 /// The score below which a share of the scores lies; 0 of none.
-fn quantile(scores: &[f32], share: f64) -> f32 {
+fn quantile(scores: &[f32], share: f32) -> f32 {
     let mut sorted = scores.to_vec();
-    let index = (sorted.len() as f64 * share) as usize;
+    let index = (sorted.len() as f64 * f64::from(share)) as usize;
     let index = index.min(sorted.len().saturating_sub(1));
     if sorted.is_empty() {
         return 0.0;
