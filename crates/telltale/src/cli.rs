@@ -108,6 +108,9 @@ pub struct EnginesArgs {
     pub registry_port: u16,
 
     /// Folder that keeps the log and everything else; without it all is gone at the end
+    ///
+    /// Started again on it, the demo goes on with the model it had. What the embedded MQTT broker holds for its
+    /// clients is in memory alone.
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
 }
@@ -140,7 +143,7 @@ pub struct DemoArgs {
     pub partitions: u16,
 
     /// Share of healthy readings that may give alarm, above 0 and below 0.5
-    #[arg(long, default_value = "0.001", value_parser = share)]
+    #[arg(long, default_value = "0.005", value_parser = share)]
     pub false_alarm_rate: f64,
 
     /// Print a line a second even in a terminal

@@ -21,4 +21,93 @@ pub mod truth_records;
 pub mod verify;
 pub mod view;
 
+use std::ffi::OsString;
+use std::io;
+use std::process::ExitCode;
 
+use clap::{CommandFactory, FromArgMatches};
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::{Cli, Command};
+use crate::commands::Error;
+
+/// Runs the command line of this process.
+///
+/// The exit code is 0 when the command succeeded, 1 when it failed or found violations, 2 when it was not
+/// understood.
+#[must_use]
+pub fn main() -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    if let Some(code) = run_service(&arguments) {
+        return code;
+    }
+    let parsed = command().try_get_matches_from(arguments).and_then(|it| Cli::from_arg_matches(&it));
+    let cli = match parsed {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print(); // nowhere else to say it
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    match run(cli.command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("telltale: {}", telltale_service::chain(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The whole command line: the commands, and each service under its name.
+#[must_use]
+pub fn command() -> clap::Command {
+    Cli::command()
+        .subcommand(service::<telltale_simulator::Config>("simulator"))
+        .subcommand(service::<telltale_bridge::Config>("bridge"))
+        .subcommand(service::<telltale_preprocessor::Config>("preprocessor"))
+        .subcommand(service::<telltale_trainer::Config>("trainer"))
+        .subcommand(service::<telltale_scorer::Config>("scorer"))
+}
+
+fn service<C: clap::Parser>(name: &'static str) -> clap::Command {
+    telltale_service::command::<C>(name)
+}
+
+/// Runs a service if the first argument names one.
+fn run_service(arguments: &[OsString]) -> Option<ExitCode> {
+    let (name, arguments) = (arguments.get(1)?.to_str()?, arguments.iter().skip(1).cloned());
+    Some(match name {
+        "simulator" => telltale_service::run_with("simulator", arguments, telltale_simulator::run),
+        "bridge" => telltale_service::run_with("bridge", arguments, telltale_bridge::run),
+        "preprocessor" => telltale_service::run_with("preprocessor", arguments, telltale_preprocessor::run),
+        "trainer" => telltale_service::run_with("trainer", arguments, telltale_trainer::run),
+        "scorer" => telltale_service::run_with("scorer", arguments, telltale_scorer::run),
+        _ => return None,
+    })
+}
+
+fn run(command: Command) -> Result<ExitCode, Error> {
+    let stop = CancellationToken::new();
+    match command {
+        Command::Demo(args) => return demo::run(&args),
+        Command::Engines(args) => commands::engines::run(&args)?,
+        Command::Topics(command) => commands::topics::run(command, &stop)?,
+        Command::Models(command) => commands::models::run(command, &stop)?,
+        Command::DeadLetters(command) => commands::dead_letters::run(command, &stop)?,
+        Command::Verify(args) => commands::verify::run(&args, &stop)?,
+        Command::Probe(args) => commands::probe::run(&args, &stop)?,
+        Command::Keys(command) => commands::keys::run(command)?,
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut self::command(), "telltale", &mut io::stdout());
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_whole_command_line_is_consistent() {
+        super::command().debug_assert();
+    }
+}

@@ -6,6 +6,7 @@ use telltale_embedded::{Engines, EnginesConfig};
 
 use super::Error;
 use crate::cli::{EnginesArgs, HERE};
+use crate::demo::signals::Signals;
 use crate::ports::{self, Wanted};
 
 /// Runs the engines until SIGINT or SIGTERM.
@@ -16,18 +17,50 @@ use crate::ports::{self, Wanted};
 pub fn run(args: &EnginesArgs) -> Result<(), Error> {
     ports::check(HERE, &wanted(args))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Runtime)?;
-    let signal = runtime.block_on(async { crate::demo::signals::Signals::catch() }).map_err(Error::Runtime)?;
+    let mut signals = runtime.block_on(async { Signals::catch() }).map_err(Error::Runtime)?;
     let engines = start(config(args, args.data.clone()))?;
     println!("MQTT broker      {}", engines.mqtt_addr());
     println!("Kafka log        {}", engines.kafka_addr());
     println!("schema registry  {}", engines.registry_url());
     match &args.data {
-        Some(data) => println!("kept in {}", data.display()),
-        None => println!("in memory: all is gone at the end (--data DIR keeps it)"),
+        Some(data) => println!("kept in {}; what the broker holds for its clients is in memory", data.display()),
+        None => println!("in memory: all is gone at the end (--data DIR keeps log and registry)"),
     }
     println!("a single node for development and tests; Ctrl-C stops it");
-    runtime.block_on(signal.first());
+    runtime.block_on(signals.next());
     drop(engines);
     println!("stopped");
     Ok(())
+}
+
+/// The ports that the engines listen on, with the flags that change them.
+#[must_use]
+pub fn wanted(args: &EnginesArgs) -> [Wanted; 3] {
+    [
+        Wanted { flag: "--mqtt-port", purpose: "the MQTT broker", port: args.mqtt_port },
+        Wanted { flag: "--kafka-port", purpose: "the Kafka log", port: args.kafka_port },
+        Wanted { flag: "--registry-port", purpose: "the schema registry", port: args.registry_port },
+    ]
+}
+
+/// The engines on the ports of `args`, keeping what they keep in `data`.
+#[must_use]
+pub fn config(args: &EnginesArgs, data: Option<PathBuf>) -> EnginesConfig {
+    let EnginesArgs { mqtt_port, kafka_port, registry_port, .. } = *args;
+    EnginesConfig { mqtt_port, kafka_port, registry_port, data, ..EnginesConfig::default() }
+}
+
+/// The engines on any free ports, keeping what they keep in `data`.
+#[must_use]
+pub fn free_ports(data: Option<PathBuf>) -> EnginesConfig {
+    EnginesConfig { data, ..EnginesConfig::default() }
+}
+
+/// Starts the engines.
+///
+/// # Errors
+///
+/// Returns why they could not be started.
+pub fn start(config: EnginesConfig) -> Result<Engines, Error> {
+    Engines::start(config).map_err(Error::Engines)
 }

@@ -1,10 +1,12 @@
 //! The commands besides the demo, and why one of them could not be done.
 
 pub mod dead_letters;
+pub mod engines;
 pub mod keys;
 pub mod models;
 pub mod probe;
 pub mod topics;
+pub mod verify;
 
 use std::io;
 use std::path::PathBuf;
@@ -164,6 +166,9 @@ pub enum Error {
     /// Logs cannot be set up.
     #[error(transparent)]
     Telemetry(telltale_service::TelemetryError),
+    /// The engines did not start.
+    #[error(transparent)]
+    Engines(telltale_embedded::EnginesError),
     /// A service failed.
     #[error("the {service} failed")]
     Service {

@@ -8,6 +8,7 @@ use super::Error;
 use crate::cli::VerifyArgs;
 use crate::commands::engines;
 use crate::demo::folder::Folder;
+use crate::simulator_files::Ledgers;
 use crate::verify::read::{Check, Found};
 use crate::view::balance::violations;
 use crate::view::numbers::{figure, grouped, percent};
@@ -21,14 +22,14 @@ pub fn run(args: &VerifyArgs, stop: &CancellationToken) -> Result<(), Error> {
     let found = match &args.data {
         Some(data) => {
             let folder = Folder::of_earlier(data)?;
-            let engines: Engines = engines::start(engines::free_ports(folder.engines()))?;
+            let engines: Engines = engines::start(engines::free_ports(Some(folder.engines())))?;
             let kafka = KafkaConfig::at(engines.kafka_addr().to_string());
-            let acknowledged = Some(crate::simulator_files::acknowledged(&folder.simulator())?);
-            Check { kafka: &kafka, drained: args.drained, acknowledged, stop }.run()?
+            let ledgers = Some(Ledgers::read(&folder.simulator())?);
+            Check { kafka: &kafka, drained: args.drained, ledgers, since: None, stop }.run()?
         }
         None => {
-            let acknowledged = args.ledger.as_deref().map(crate::simulator_files::acknowledged).transpose()?;
-            Check { kafka: &args.connection.kafka, drained: args.drained, acknowledged, stop }.run()?
+            let ledgers = args.ledger.as_deref().map(Ledgers::read).transpose()?;
+            Check { kafka: &args.connection.kafka, drained: args.drained, ledgers, since: None, stop }.run()?
         }
     };
     print!("{}", text(&found));
@@ -48,6 +49,14 @@ fn text(found: &Found) -> String {
     if let Some((acknowledged, missing)) = found.acknowledged {
         let (acknowledged, missing) = (grouped(acknowledged), grouped(missing));
         line(format!("acknowledged to the cars: {acknowledged} readings, {missing} of them not in sensor-data"));
+    }
+    if let Some((acknowledged, missing)) = found.killed {
+        line(format!(
+            "acknowledged in runs that were killed: {} readings, {} of them not in sensor-data \
+             (the embedded MQTT broker keeps what it has taken over in memory)",
+            grouped(acknowledged),
+            grouped(missing),
+        ));
     }
     for topic in &found.report.topics {
         line(format!(

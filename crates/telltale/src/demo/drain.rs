@@ -31,7 +31,7 @@ pub(crate) fn drain(pipeline: &mut Pipeline, show: &mut Show) -> Result<Drained,
     if let Some(simulator) = pipeline.take("simulator") {
         let service = simulator.service().clone();
         stop(simulator, show)?;
-        acknowledged = metrics::count(&service, "acknowledged_total");
+        acknowledged = metrics::count(&service, metrics::ACKNOWLEDGED);
     }
     let mut last = (0, Instant::now());
     let taken_over = |show: &mut Show| {

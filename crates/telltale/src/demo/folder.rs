@@ -17,7 +17,7 @@ use tempfile::TempDir;
 pub struct Folder {
     root: PathBuf,
     /// Removes the folder at the end, if nobody asked to keep it.
-    temporary: Option<TempDir>,
+    _temporary: Option<TempDir>,
 }
 
 /// Why there is no folder.
@@ -51,11 +51,11 @@ impl Folder {
     /// Returns an error when the folder cannot be made or written to.
     pub fn take(data: Option<&Path>) -> Result<Self, FolderError> {
         let folder = match data {
-            Some(root) => Self { root: root.to_owned(), temporary: None },
+            Some(root) => Self { root: root.to_owned(), _temporary: None },
             None => {
                 let temporary =
                     tempfile::Builder::new().prefix("telltale-").tempdir().map_err(FolderError::Temporary)?;
-                Self { root: temporary.path().to_owned(), temporary: Some(temporary) }
+                Self { root: temporary.path().to_owned(), _temporary: Some(temporary) }
             }
         };
         for path in [folder.root.clone(), folder.simulator(), folder.keys(), folder.log()] {
@@ -74,17 +74,18 @@ impl Folder {
     ///
     /// Returns an error when it is not such a folder.
     pub fn of_earlier(data: &Path) -> Result<Self, FolderError> {
-        let folder = Self { root: data.to_owned(), temporary: None };
+        let folder = Self { root: data.to_owned(), _temporary: None };
         if !folder.log().is_dir() {
             return Err(FolderError::NotOne { path: data.to_owned() });
         }
         Ok(folder)
     }
 
-    /// What the engines keep; `None` when nothing is to be kept, so that they work in memory.
+    /// What the engines keep: on the disk also when nothing is to be kept, since a log in memory would grow by
+    /// some two kilobytes a reading.
     #[must_use]
-    pub fn engines(&self) -> Option<PathBuf> {
-        self.temporary.is_none().then(|| self.log())
+    pub fn engines(&self) -> PathBuf {
+        self.log()
     }
 
     /// What the simulator keeps.
@@ -112,14 +113,14 @@ mod tests {
     fn a_temporary_folder_goes_and_a_chosen_one_stays() {
         let temporary = Folder::take(None).unwrap();
         let path = temporary.simulator();
-        assert!(path.is_dir() && temporary.engines().is_none());
+        assert!(path.is_dir() && temporary.engines().is_dir());
         drop(temporary);
         assert!(!path.exists());
 
         let parent = tempfile::tempdir().unwrap();
         let chosen = parent.path().join("a/b");
         let folder = Folder::take(Some(&chosen)).unwrap();
-        assert_eq!(folder.engines(), Some(chosen.join("engines")));
+        assert_eq!(folder.engines(), chosen.join("engines"));
         drop(folder);
         assert!(chosen.join("keys").is_dir());
         Folder::of_earlier(&chosen).unwrap();

@@ -2,6 +2,13 @@
 
 use telltale_service::Service;
 
+/// Readings that the simulator handed to its sessions.
+pub const PUBLISHED: &str = "readings_published_total";
+/// Readings that the broker acknowledged to the simulator.
+pub const ACKNOWLEDGED: &str = "readings_acknowledged_total";
+/// Cars of the simulator that are connected.
+pub const CONNECTED: &str = "cars_connected";
+
 /// The value of the metric `name` of `service`, summed over its labels; `None` when it has none.
 #[must_use]
 pub fn value(service: &Service, name: &str) -> Option<f64> {

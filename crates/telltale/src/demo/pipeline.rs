@@ -19,6 +19,7 @@ use super::watch::Watch;
 use super::{PREPROCESSOR_GROUP, SCORER_GROUP};
 use crate::cli::{DemoArgs, HERE};
 use crate::commands::{Error, engines, keys};
+use crate::verify::read::{Ends, ends};
 
 /// How long a service may take to finish its work once it is asked to stop.
 const DRAIN: Duration = Duration::from_secs(20);
@@ -51,18 +52,20 @@ pub(crate) struct Pipeline {
     signals: Arc<AtomicUsize>,
     watch: Watch,
     kafka: KafkaConfig,
+    since: Ends,
     mqtt: SocketAddr,
     host: Host,
     // The last to go: everything else talks to them.
-    _engines: Engines,
+    engines: Engines,
 }
 
 impl Pipeline {
     /// Starts engines and services, all but the simulator.
     pub(crate) fn start(args: &DemoArgs, folder: &Folder, started: Instant) -> Result<Self, Error> {
-        let engines = engines::start(engines::config(&args.engines, folder.engines()))?;
+        let engines = engines::start(engines::config(&args.engines, Some(folder.engines())))?;
         let kafka = KafkaConfig::at(engines.kafka_addr().to_string());
         Topics::open(&kafka)?.create_all(i32::from(args.partitions), 1)?;
+        let since = ends(&kafka)?;
         let http = Address::On(SocketAddr::new(HERE, args.http_port));
         let host = Host::start(http, "--http-port", DRAIN).map_err(Error::Host)?;
         let control = host.service("demo");
@@ -73,9 +76,10 @@ impl Pipeline {
             control,
             watch,
             kafka,
+            since,
             mqtt: engines.mqtt_addr(),
             host,
-            _engines: engines,
+            engines: engines,
         };
         pipeline.launch_services(args, folder)?;
         Ok(pipeline)
@@ -84,8 +88,8 @@ impl Pipeline {
     fn launch_services(&mut self, args: &DemoArgs, folder: &Folder) -> Result<(), Error> {
         let (signing, verifying) = keys::take(&folder.keys())?;
         let kafka = ["--kafka".to_owned(), self.kafka.bootstrap.clone()];
-        let registry = ["--registry".to_owned(), self._engines.registry_url().to_owned()];
-        let (mqtt, seed) = (self.mqtt.to_string(), args.seed.to_string());
+        let registry = ["--registry".to_owned(), self.engines.registry_url()];
+        let (mqtt, seed, first_rows) = (self.mqtt.to_string(), args.seed.to_string(), first_rows(args).to_string());
         let false_alarms = args.false_alarm_rate.to_string();
         let (signing, verifying) = (text(&signing), text(&verifying));
         let both = [kafka.clone(), registry].concat();
@@ -94,13 +98,14 @@ impl Pipeline {
         self.launch("bridge", parse::<telltale_bridge::Config>(&bridge)?, telltale_bridge::run);
         let preprocessor = [&both[..], &flags(&[("--group", PREPROCESSOR_GROUP)])].concat();
         self.launch("preprocessor", parse::<telltale_preprocessor::Config>(&preprocessor)?, telltale_preprocessor::run);
-        let scorer = flags(&[("--group", SCORER_GROUP), ("--verifying-key", &verifying)]);
+        let scorer = flags(&[("--group", SCORER_GROUP), ("--trusted-key", &verifying)]);
         let scorer = [&both[..], &scorer].concat();
         self.launch("scorer", parse::<telltale_scorer::Config>(&scorer)?, telltale_scorer::run);
         let trainer = flags(&[
             ("--signing-key", &signing),
             ("--seed", &seed),
             ("--false-alarm-rate", &false_alarms),
+            ("--first-rows", &first_rows),
         ]);
         let trainer = [&both[..], &trainer].concat();
         self.launch("trainer", parse::<telltale_trainer::Config>(&trainer)?, telltale_trainer::run);
@@ -108,9 +113,9 @@ impl Pipeline {
     }
 
     /// Starts the cars.
-    pub(crate) fn launch_simulator(&mut self, args: &DemoArgs, folder: &Path) -> Result<Service, Error> {
+    pub(crate) fn launch_simulator(&mut self, args: &DemoArgs, ledger: &Path) -> Result<Service, Error> {
         let (mqtt, cars) = (self.mqtt.to_string(), args.cars.to_string());
-        let (rate, seed, ledger) = (args.rate.to_string(), args.seed.to_string(), text(folder));
+        let (rate, seed, ledger) = (args.rate.to_string(), args.seed.to_string(), text(ledger));
         let simulator = flags(&[
             ("--mqtt", &mqtt),
             ("--cars", &cars),
@@ -160,6 +165,22 @@ impl Pipeline {
 
     pub(crate) fn kafka(&self) -> &KafkaConfig {
         &self.kafka
+    }
+
+    /// Where the topics ended before anything was added to them.
+    pub(crate) fn since(&self) -> &Ends {
+        &self.since
+    }
+
+    /// Where everything can be reached, for a person.
+    pub(crate) fn addresses(&self) -> String {
+        format!(
+            "MQTT {}  Kafka {}  registry {}  metrics {}/metrics",
+            self.mqtt,
+            self.kafka.bootstrap,
+            self.engines.registry_url(),
+            self.http(),
+        )
     }
 
     pub(crate) fn http(&self) -> String {
@@ -212,6 +233,12 @@ impl Stopping {
     }
 }
 
+/// Readings the first model learns from: those of the first five seconds, as far as that is few or many enough.
+fn first_rows(args: &DemoArgs) -> u64 {
+    let five_seconds = f64::from(args.cars) * args.rate * 5.0;
+    (five_seconds as u64).clamp(300, 20_000)
+}
+
 /// Counts SIGINT and SIGTERM from now on.
 fn count_signals(control: &Service) -> Result<Arc<AtomicUsize>, Error> {
     let count = Arc::new(AtomicUsize::new(0));
@@ -220,7 +247,7 @@ fn count_signals(control: &Service) -> Result<Arc<AtomicUsize>, Error> {
     control.spawn("signals", async move {
         loop {
             tokio::select! {
-                () = signals.next() => _ = counted.fetch_add(1, Ordering::Relaxed),
+                () = signals.next() => { counted.fetch_add(1, Ordering::Relaxed); }
                 () = shutdown.requested() => break,
             }
         }

@@ -72,9 +72,16 @@ impl Show {
     }
 
     /// Shows the metrics of this simulator from now on.
-    pub fn simulator(&mut self, service: &Service, http: String) {
+    pub fn simulator(&mut self, service: &Service) {
         self.simulator = Some(service.clone());
-        self.screen.http = http;
+    }
+
+    /// Shows where everything can be reached.
+    pub fn addresses(&mut self, addresses: String) {
+        if self.live.is_none() {
+            println!("{addresses}");
+        }
+        self.screen.addresses = addresses;
     }
 
     /// Asks how far the stages are.
@@ -186,8 +193,8 @@ impl Show {
     fn stages(&mut self, now: Offsets, seconds: f64) {
         let (published, acknowledged) = match &self.simulator {
             Some(simulator) => {
-                self.screen.connected = metrics::count(simulator, "connected");
-                (metrics::count(simulator, "published_total"), metrics::count(simulator, "acknowledged_total"))
+                self.screen.connected = metrics::count(simulator, metrics::CONNECTED);
+                (metrics::count(simulator, metrics::PUBLISHED), metrics::count(simulator, metrics::ACKNOWLEDGED))
             }
             None => (0, 0),
         };

@@ -15,8 +15,11 @@ use serde::Serialize;
 
 use super::ranks::Ranks;
 
-/// Alarms within an episode that make it found: one could be a false alarm that happens to fall into it.
-const ALARMS_TO_FIND: u32 = 2;
+/// Two alarms within so many readings of a car make its failure found: a single one could be a false alarm
+/// that happens to fall into the episode.
+const READINGS_TO_FIND: u64 = 10;
+/// Readings past the first quarter of its growth that an episode needs to count: of fewer, nobody can tell.
+const READINGS_TO_COUNT: u64 = 10;
 
 /// One failure of one car.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,11 +41,12 @@ pub struct Episode {
 pub struct ModeFound {
     /// Kind of failure.
     pub mode: String,
-    /// Episodes with readings that were scored after the first quarter of their growth.
+    /// Episodes with ten readings or more that were scored after the first quarter of their growth.
     pub episodes: u64,
     /// Those of them in which alarm was given.
     pub found: u64,
-    /// Median time from the start of the failure to the alarm that made it found.
+    /// Median time to the alarm that made it found, from the start of the failure, or from the first scored
+    /// reading of a failure that was there before.
     pub median_delay_seconds: Option<f64>,
 }
 
@@ -74,8 +78,11 @@ pub enum Health<'a> {
 
 #[derive(Debug, Clone, Default)]
 struct Seen {
-    visible: bool,
-    alarms: u32,
+    first_ms: Option<i64>,
+    visible: u64,
+    readings: u64,
+    /// Number of the reading that gave the latest alarm.
+    alarm: Option<u64>,
     found_ms: Option<i64>,
 }
 
@@ -88,6 +95,8 @@ pub struct Truth {
     healthy: u64,
     ill: u64,
     false_alarms: u64,
+    /// Event time of the earliest reading scored.
+    earliest_ms: Option<i64>,
 }
 
 impl Truth {
@@ -142,16 +151,21 @@ impl Truth {
 
     /// Takes in the prediction for one reading.
     pub fn prediction(&mut self, car: &str, time_ms: i64, score: f32, alarm: bool) {
+        self.earliest_ms = Some(self.earliest_ms.map_or(time_ms, |it| it.min(time_ms)));
         let (mut running, mut visible) = (false, false);
         let of_car: Vec<usize> = self.running(car, time_ms).collect();
         for index in of_car {
             let (episode, seen) = &mut self.episodes[index];
             running = true;
             visible |= time_ms >= episode.visible_ms;
-            seen.visible |= time_ms >= episode.visible_ms;
-            seen.alarms += u32::from(alarm);
-            if seen.alarms == ALARMS_TO_FIND && seen.found_ms.is_none() {
-                seen.found_ms = Some(time_ms);
+            seen.visible += u64::from(time_ms >= episode.visible_ms);
+            seen.first_ms.get_or_insert(time_ms);
+            seen.readings += 1;
+            if alarm {
+                let before = seen.alarm.replace(seen.readings);
+                if before.is_some_and(|it| seen.readings - it < READINGS_TO_FIND) {
+                    seen.found_ms.get_or_insert(time_ms);
+                }
             }
         }
         if visible {
@@ -168,10 +182,12 @@ impl Truth {
     #[must_use]
     pub fn evaluate(&self) -> Evaluation {
         let mut modes: BTreeMap<&str, (u64, Vec<i64>)> = BTreeMap::new();
-        for (episode, seen) in self.episodes.iter().filter(|(_, seen)| seen.visible) {
+        for (episode, seen) in self.episodes.iter().filter(|(_, seen)| seen.visible >= READINGS_TO_COUNT) {
             let (episodes, delays) = modes.entry(&episode.mode).or_default();
             *episodes += 1;
-            delays.extend(seen.found_ms.map(|it| it - episode.start_ms));
+            // The first reading of an episode comes up to one interval after its start.
+            let began = if self.scored_before(episode) { episode.start_ms } else { seen.first_ms.unwrap_or_default() };
+            delays.extend(seen.found_ms.map(|it| it - began));
         }
         let modes = modes.into_iter().map(|(mode, (episodes, mut delays))| {
             delays.sort_unstable();
@@ -185,6 +201,11 @@ impl Truth {
             ill: self.ill,
             modes: modes.collect(),
         }
+    }
+
+    /// Whether any reading from before `episode` was scored.
+    fn scored_before(&self, episode: &Episode) -> bool {
+        self.earliest_ms.is_some_and(|it| it < episode.start_ms)
     }
 
     fn running(&self, car: &str, time_ms: i64) -> impl Iterator<Item = usize> + use<'_> {
@@ -231,6 +252,13 @@ mod tests {
         }
     }
 
+    /// Scores `count` readings of `car`, a tenth of a second apart, with alarm at the times in `alarms`.
+    fn score(truth: &mut Truth, car: &str, from_ms: i64, count: i64, score: f32, alarms: &[i64]) {
+        for time in (0..count).map(|it| from_ms + it * 100) {
+            truth.prediction(car, time, score, alarms.contains(&time));
+        }
+    }
+
     #[test]
     fn the_figures_are_those_of_a_fleet_counted_by_hand() {
         let mut truth = truth();
@@ -238,19 +266,35 @@ mod tests {
         for (time, score, alarm) in [(1, 1.0, false), (2, 2.0, false), (3, 3.0, false), (4, 9.0, true)] {
             truth.prediction("z", time, score, alarm);
         }
-        // Found at the second alarm, four seconds after the start; the first one is in the first quarter.
-        truth.prediction("a", 10_500, 100.0, true);
-        truth.prediction("a", 12_000, 5.0, false);
-        truth.prediction("a", 14_000, 10.0, true);
+        // Found at the second alarm, 1.2 s after the start; the first one is in the first quarter.
+        score(&mut truth, "a", 10_500, 20, 5.0, &[10_900, 11_200]);
         // Not found: one alarm only.
-        truth.prediction("b", 22_000, 8.0, true);
+        score(&mut truth, "b", 21_000, 15, 8.0, &[22_000]);
+        // Not counted: hardly any reading past the first quarter.
+        score(&mut truth, "c", 90_000, 12, 0.5, &[90_500, 90_600]);
         let found = truth.evaluate();
-        assert_eq!((found.healthy, found.ill), (4, 3));
+        assert_eq!((found.healthy, found.ill), (4, 15 + 15 + 2));
         assert_eq!(found.false_alarm_rate, Some(0.25));
-        // Pairs won: 5.0 beats 3 of 4, 10.0 beats 4, 8.0 beats 3.
-        assert_eq!(found.auc, Some(10.0 / 12.0));
-        let leak = ModeFound { mode: "leak".into(), episodes: 2, found: 1, median_delay_seconds: Some(4.0) };
-        assert_eq!(found.modes, [leak], "a failure that nobody could see yet does not count");
+        // Of the pairs with the four healthy readings, 5.0 and 8.0 win three each, 0.5 none.
+        assert_eq!(found.auc, Some(90.0 / 128.0));
+        let leak = ModeFound { mode: "leak".into(), episodes: 2, found: 1, median_delay_seconds: Some(1.2) };
+        assert_eq!(found.modes, [leak]);
+    }
+
+    #[test]
+    fn a_failure_from_before_the_first_reading_is_timed_from_there() {
+        let mut truth = truth();
+        score(&mut truth, "a", 12_000, 20, 5.0, &[12_500, 12_800]);
+        assert_eq!(truth.evaluate().modes[0].median_delay_seconds, Some(0.8));
+    }
+
+    #[test]
+    fn alarms_far_apart_do_not_find_a_failure() {
+        let mut truth = truth();
+        score(&mut truth, "a", 12_000, 15, 1.0, &[12_000, 13_000]);
+        assert_eq!(truth.evaluate().modes[0].found, 0);
+        truth.prediction("a", 13_500, 1.0, true);
+        assert_eq!(truth.evaluate().modes[0].found, 1);
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //!     fleet-truth ─▶ episodes; raw, clean, predictions, dead letters ─▶ balance; predictions ─▶ evaluation
 //! ```
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::{ControlFlow, Range};
 
@@ -17,10 +17,10 @@ use telltale_records::{Record, Source, framing, topics};
 use tokio_util::sync::CancellationToken;
 
 use super::balance::{Balance, Place, Report, Violation};
-use super::ledger::Acknowledged;
 use crate::commands::models::Known;
 use crate::demo::{PREPROCESSOR_GROUP, SCORER_GROUP};
 use crate::evaluate::{Evaluation, Truth};
+use crate::simulator_files::Ledgers;
 use crate::truth_records;
 
 /// Topics by their index in the balance.
@@ -39,8 +39,10 @@ pub struct Check<'a> {
     pub kafka: &'a KafkaConfig,
     /// Whether nothing is on its way any more, so that every record must have its outcome.
     pub drained: bool,
-    /// What the cars hold a PUBACK for, where their ledger is at hand.
-    pub acknowledged: Option<Acknowledged>,
+    /// What the cars hold a PUBACK for, where their ledgers are at hand.
+    pub ledgers: Option<Ledgers>,
+    /// Where the run to be counted and judged begins; what lies before is only proved.
+    pub since: Option<&'a Ends>,
     /// Ends the reading early.
     pub stop: &'a CancellationToken,
 }
@@ -60,14 +62,16 @@ pub struct Found {
     pub dead_letters: u64,
     /// Different windows in the table of counts.
     pub windows: u64,
-    /// Acknowledged readings, and those of them that are not in the raw topic.
+    /// Acknowledged readings of drained runs, and those of them that are not in the raw topic.
     pub acknowledged: Option<(u64, u64)>,
+    /// The same of runs that were killed: the broker kept the last ones in memory.
+    pub killed: Option<(u64, u64)>,
     /// The predictions against the truth.
     pub evaluation: Evaluation,
 }
 
 impl Found {
-    /// Readings and records that should be somewhere and are not.
+    /// Acknowledged readings and records that should be somewhere and are not.
     #[must_use]
     pub fn lost(&self) -> u64 {
         self.report.lost() + self.acknowledged.map_or(0, |(_, missing)| missing)
@@ -75,6 +79,26 @@ impl Found {
 }
 
 type Parts = Vec<(i32, Range<i64>)>;
+
+/// Offsets behind the last record of each partition, by topic and partition.
+pub type Ends = BTreeMap<(&'static str, i32), i64>;
+
+/// The topics that are read back, by their index in the balance.
+const NAMES: [&str; 4] = [topics::SENSOR_DATA, topics::CLEAN, topics::PREDICTIONS, topics::DEAD_LETTERS];
+
+/// Where the topics end now.
+///
+/// # Errors
+///
+/// Returns an error when a topic is missing or Kafka cannot be asked.
+pub fn ends(kafka: &KafkaConfig) -> Result<Ends, telltale_kafka::Error> {
+    let reader = Reader::open(kafka, Isolation::Committed)?;
+    let mut ends = Ends::new();
+    for topic in NAMES {
+        ends.extend(parts(&reader, topic)?.into_iter().map(|(partition, range)| ((topic, partition), range.end)));
+    }
+    Ok(ends)
+}
 
 impl Check<'_> {
     /// Reads everything back.
@@ -84,11 +108,10 @@ impl Check<'_> {
     /// Returns an error when a topic is missing or Kafka cannot be read.
     pub fn run(mut self) -> Result<Found, telltale_kafka::Error> {
         let mut reader = Reader::open(self.kafka, Isolation::Committed)?;
-        let names = [topics::SENSOR_DATA, topics::CLEAN, topics::PREDICTIONS, topics::DEAD_LETTERS];
-        let mut balance = Balance::new(names.iter().map(|&it| it.to_owned()).collect());
+        let mut balance = Balance::new(NAMES.iter().map(|&it| it.to_owned()).collect());
         for (topic, group) in READERS {
-            let committed = Group::open(self.kafka, group)?.committed(names[topic])?;
-            for (partition, range) in parts(&reader, names[topic])? {
+            let committed = Group::open(self.kafka, group)?.committed(NAMES[topic])?;
+            for (partition, range) in parts(&reader, NAMES[topic])? {
                 balance.source(Place { topic, partition }, range, committed.get(&partition).copied());
             }
         }
@@ -99,27 +122,42 @@ impl Check<'_> {
                 truth.add(episode);
             }
         })?;
-        let mut acknowledged = self.acknowledged.take();
-        let raw = read(&mut reader, names[RAW], self.stop, |record| {
-            let source = place(RAW, record);
-            balance.present(source.0, source.1);
-            if let Some(acknowledged) = &mut acknowledged {
-                acknowledged.found(record);
+        let mut ledgers = self.ledgers.take();
+        let mut counts = [0_u64; NAMES.len()];
+        let since = self.since;
+        let mut count = |topic: usize, (place, offset): (Place, i64)| {
+            let base = since.and_then(|it| it.get(&(NAMES[topic], place.partition))).copied();
+            let counts_here = base.is_none_or(|it| offset >= it);
+            counts[topic] += u64::from(counts_here);
+            counts_here
+        };
+        read(&mut reader, NAMES[RAW], self.stop, |record| {
+            let at = place(RAW, record);
+            count(RAW, at);
+            balance.present(at.0, at.1);
+            if let Some(ledgers) = &mut ledgers {
+                ledgers.drained.found(record);
+                ledgers.killed.found(record);
             }
         })?;
-        let clean = read(&mut reader, names[CLEAN], self.stop, |record| {
+        read(&mut reader, NAMES[CLEAN], self.stop, |record| {
             let at = place(CLEAN, record);
+            count(CLEAN, at);
             balance.present(at.0, at.1);
             outcome(&mut balance, record, at);
         })?;
-        let predictions = read(&mut reader, names[PREDICTIONS], self.stop, |record| {
+        read(&mut reader, NAMES[PREDICTIONS], self.stop, |record| {
             let at = place(PREDICTIONS, record);
+            let judged = count(PREDICTIONS, at);
             outcome(&mut balance, record, at);
-            predicted(&mut balance, &mut truth, &known, record, at);
+            predicted(&mut balance, judged.then_some(&mut truth), &known, record, at);
         })?;
-        let dead_letters = read(&mut reader, names[DEAD_LETTERS], self.stop, |record| {
-            outcome_if_any(&mut balance, record, place(DEAD_LETTERS, record));
+        read(&mut reader, NAMES[DEAD_LETTERS], self.stop, |record| {
+            let at = place(DEAD_LETTERS, record);
+            count(DEAD_LETTERS, at);
+            outcome_if_any(&mut balance, record, at);
         })?;
+        let [raw, clean, predictions, dead_letters] = counts;
         let mut windows = HashSet::new();
         read(&mut reader, topics::EVENTS_PER_5MIN, self.stop, |record| {
             let mut hasher = DefaultHasher::new();
@@ -129,12 +167,21 @@ impl Check<'_> {
             }
         })?;
         let mut report = balance.finish(self.drained);
-        let acknowledged = acknowledged.map(|it| it.finish());
-        if let Some((_, missing)) = acknowledged.filter(|(_, missing)| *missing > 0) {
-            report.add(Violation::AcknowledgedMissing { what: "the cars' ledger".to_owned(), count: missing });
+        let (drained, killed) = ledgers.map(|it| (it.drained.finish(), it.killed.finish())).unzip();
+        if let Some((_, missing)) = drained.filter(|(_, missing)| *missing > 0) {
+            report.add(Violation::AcknowledgedMissing { what: "the cars' ledgers".to_owned(), count: missing });
         }
-        let windows = windows.len() as u64;
-        Ok(Found { report, raw, clean, predictions, dead_letters, windows, acknowledged, evaluation: truth.evaluate() })
+        Ok(Found {
+            report,
+            raw,
+            clean,
+            predictions,
+            dead_letters,
+            windows: windows.len() as u64,
+            acknowledged: drained,
+            killed: killed.filter(|(acknowledged, _)| *acknowledged > 0),
+            evaluation: truth.evaluate(),
+        })
     }
 }
 
@@ -143,22 +190,20 @@ fn parts(reader: &Reader, topic: &str) -> Result<Parts, telltale_kafka::Error> {
     partitions.map(|partition| Ok((partition, reader.watermarks(topic, partition)?))).collect()
 }
 
-/// Hands every record of `topic` to `take` and counts them.
+/// Hands every record of `topic` to `take`.
 fn read(
     reader: &mut Reader,
     topic: &str,
     stop: &CancellationToken,
     mut take: impl FnMut(Record<'_>),
-) -> Result<u64, telltale_kafka::Error> {
-    let mut count = 0;
+) -> Result<(), telltale_kafka::Error> {
     for (partition, range) in parts(reader, topic)? {
         reader.read(topic, partition, range, stop, |batch| {
-            count += batch.len() as u64;
             batch.records().for_each(&mut take);
             ControlFlow::Continue(())
         })?;
     }
-    Ok(count)
+    Ok(())
 }
 
 fn place(topic: usize, record: Record<'_>) -> (Place, i64) {
@@ -192,12 +237,22 @@ fn source(record: Record<'_>) -> Result<Source, String> {
     text.parse().map_err(|error: telltale_records::source::SourceError| format!("has a header that is wrong: {error}"))
 }
 
-fn predicted(balance: &mut Balance, truth: &mut Truth, known: &Known, record: Record<'_>, at: (Place, i64)) {
+/// Takes in the prediction that `record` is; `truth` only if it is to be judged.
+fn predicted(
+    balance: &mut Balance,
+    truth: Option<&mut Truth>,
+    known: &Known,
+    record: Record<'_>,
+    at: (Place, i64),
+) {
     let found = record.value().and_then(framing::split).map(|(_, payload)| Prediction::read(payload));
     match found {
         Some(Ok(found)) => {
             balance.version(at, found.model_version, |from, to| known.rolled_back(from, to));
-            truth.prediction(found.car, found.event_time, found.score as f32, found.verdict == Verdict::Anomaly);
+            if let Some(truth) = truth {
+                let alarm = found.verdict == Verdict::Anomaly;
+                truth.prediction(found.car, found.event_time, found.score as f32, alarm);
+            }
         }
         Some(Err((_, problem))) => balance.no_source(at, format!("is not a prediction: {problem}")),
         None => balance.no_source(at, "is not framed Avro".to_owned()),

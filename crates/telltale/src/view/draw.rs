@@ -201,8 +201,10 @@ fn draw_foot(frame: &mut Frame<'_>, area: Rect, screen: &Screen) {
     if let Some(memory) = screen.memory_mb {
         parts.push(format!("{memory:.0} MB"));
     }
-    parts.push(format!("metrics {}/metrics", screen.http));
     parts.push("Ctrl-C or q stops, drains and verifies".to_owned());
+    if !screen.addresses.is_empty() {
+        parts.push(screen.addresses.clone());
+    }
     let text = format!(" {}", parts.join(" · "));
     frame.render_widget(Paragraph::new(text).style(Style::new().fg(Color::DarkGray)), area);
 }

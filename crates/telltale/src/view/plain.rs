@@ -6,30 +6,32 @@ use super::screen::{ModelInForce, Screen, Verdict};
 /// One line with the state of the stages, the model and the worst car.
 #[must_use]
 pub fn line(screen: &Screen) -> String {
-    let mut text = format!("{:>6}  {}", clock(screen.elapsed), screen.phase.text());
+    let mut text = format!("{:>6}  {:<10}", clock(screen.elapsed), screen.phase.word());
     for stage in &screen.stages {
-        text.push_str(&format!(" | {} {} ({}/s", stage.stage, grouped(stage.records), rate(stage.per_second)));
-        if let Some(lag) = stage.lag {
-            text.push_str(&format!(", lag {}", grouped(lag)));
+        text.push_str(&format!("  {} {}", stage.stage, grouped(stage.records)));
+        if let Some(lag) = stage.lag.filter(|it| *it as f64 > screen.cars as f64 * screen.rate) {
+            text.push_str(&format!(" (lag {})", grouped(lag)));
         }
-        text.push(')');
+    }
+    if let Some(stage) = screen.stages.last() {
+        text.push_str(&format!("  {}/s", rate(stage.per_second)));
     }
     if let Some((p50, p99)) = screen.latency_ms {
-        text.push_str(&format!(" | latency p50 {p50} ms, p99 {p99} ms"));
+        text.push_str(&format!("  p50 {p50} ms p99 {p99} ms"));
     }
     if let Some(model) = screen.model() {
-        text.push_str(&format!(" | model {}", model.version));
+        text.push_str(&format!("  model {}", model.version));
     }
     if let Some(worst) = screen.worst.first() {
         let truth = match &worst.verdict {
-            Verdict::Right(mode) => format!("right: {mode}"),
-            Verdict::Early(mode) => format!("right: {mode}, just begun"),
-            Verdict::Repaired(mode) => format!("{mode}, just repaired"),
-            Verdict::Wrong => "wrong: healthy".to_owned(),
+            Verdict::Right(mode) => format!("right, {mode}"),
+            Verdict::Early(mode) => format!("right, {mode} just begun"),
+            Verdict::Repaired(mode) => format!("{mode} just repaired"),
+            Verdict::Wrong => "wrong, healthy".to_owned(),
         };
-        let sensor = worst.sensors.first().map(|(name, share)| format!(" by {name} {}", percent(*share)));
+        let sensor = worst.sensors.first().map(|(name, share)| format!(" {name} {}", percent(*share)));
         let sensor = sensor.unwrap_or_default();
-        text.push_str(&format!(" | worst {} at {:.1} × limit{sensor} ({truth})", worst.car, worst.times_threshold));
+        text.push_str(&format!("  worst {} {:.1}×{sensor} ({truth})", worst.car, worst.times_threshold));
     }
     text
 }
@@ -56,10 +58,8 @@ mod tests {
     #[test]
     fn a_line_says_what_the_screen_shows() {
         let text = line(&example());
-        let expected = "  0:42  scoring | cars 41,000 (1,000/s) | bridge 40,998 (1,000/s, lag 2) | \
-            preprocessor 40,990 (1,000/s, lag 8) | scorer 40,980 (1,000/s, lag 10) | \
-            latency p50 31 ms, p99 74 ms | model 2 | \
-            worst car-000123 at 12.1 × limit by TIRE_PRESSURE11 61 % (right: tyre-leak)";
+        let expected = "  0:42  scoring     cars 41,000  bridge 40,998  preprocessor 40,990  scorer 40,980  1,000/s  \
+            p50 31 ms p99 74 ms  model 2  worst car-000123 12.1× TIRE_PRESSURE11 61 % (right, tyre-leak)";
         assert_eq!(text, expected);
         let expected = "  0:40  model 2 in force: learnt from 35,000 readings in 1.8 s, threshold 2.500, \
             sha256 0123456789abcdef";

@@ -19,6 +19,18 @@ pub enum Phase {
 }
 
 impl Phase {
+    /// The phase in one word.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Learning => "learning",
+            Self::Scoring => "scoring",
+            Self::Draining => "draining",
+            Self::Verifying => "verifying",
+        }
+    }
+
     /// The phase in words.
     #[must_use]
     pub fn text(self) -> &'static str {
@@ -123,8 +135,8 @@ pub struct Screen {
     pub cores_busy: Option<f64>,
     /// Resident memory in MB.
     pub memory_mb: Option<f64>,
-    /// Where the probes and metrics are.
-    pub http: String,
+    /// Where everything can be reached.
+    pub addresses: String,
     /// Latest warnings of the services, oldest first.
     pub warnings: Vec<String>,
 }
@@ -179,7 +191,7 @@ pub(crate) fn example() -> Screen {
         alarms: (312, 20, 4),
         cores_busy: Some(0.74),
         memory_mb: Some(312.0),
-        http: "http://127.0.0.1:8080".into(),
+        addresses: "MQTT 127.0.0.1:1883  Kafka 127.0.0.1:9092".into(),
         warnings: vec![],
     }
 }

@@ -1,0 +1,7 @@
+//! The command line of Telltale.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    telltale::main()
+}
