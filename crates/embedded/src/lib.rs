@@ -4,5 +4,6 @@ mod engines;
 pub mod log;
 pub mod mqtt;
 pub mod registry;
+mod server;
 
 pub use engines::{Engines, EnginesConfig, EnginesError};

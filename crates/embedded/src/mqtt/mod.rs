@@ -22,16 +22,20 @@ mod session;
 mod write;
 
 use std::cell::RefCell;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
+use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use tokio::task::{JoinSet, LocalSet};
 use tracing::{info, warn};
 
+use crate::server::{Server, listen, loopback};
 use hub::{Hub, Limits};
+
+/// Stack of the broker's thread.
+const STACK_BYTES: usize = 2 << 20;
 
 /// How the broker runs.
 #[derive(Debug, Clone)]
@@ -97,8 +101,7 @@ pub enum Error {
 #[derive(Debug)]
 pub struct Broker {
     address: SocketAddr,
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    _server: Server,
 }
 
 /// Starts a broker.
@@ -107,23 +110,14 @@ pub struct Broker {
 ///
 /// Returns an error if the port is taken or the thread cannot be made.
 pub fn start(config: Config) -> Result<Broker, Error> {
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, config.port));
-    let listen = || {
-        let listener = TcpListener::bind(address)?;
-        listener.set_nonblocking(true)?;
-        let address = listener.local_addr()?;
-        Ok((listener, address))
-    };
-    let (listener, address) = listen().map_err(|source| Error::Listen { address, source })?;
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Thread)?;
-    let (stop, stopped) = oneshot::channel();
-    let run = move || {
+    let address = loopback(config.port);
+    let (listener, address) = listen(address).map_err(|source| Error::Listen { address, source })?;
+    let run = move |runtime: Runtime, stopped| {
         // Dropping the set drops the tasks, and with them the sockets.
         LocalSet::new().block_on(&runtime, accept(listener, config, stopped));
     };
-    let thread = std::thread::Builder::new().name("mqtt-broker".into()).spawn(run).map_err(Error::Thread)?;
-    Ok(Broker { address, stop: Some(stop), thread: Some(thread) })
+    let server = Server::start("mqtt-broker", STACK_BYTES, run).map_err(Error::Thread)?;
+    Ok(Broker { address, _server: server })
 }
 
 impl Broker {
@@ -131,17 +125,6 @@ impl Broker {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
-    }
-}
-
-impl Drop for Broker {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            warn!("the thread of the MQTT broker panicked");
-        }
     }
 }
 

@@ -13,13 +13,14 @@ mod request;
 mod routes;
 mod store;
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::thread::JoinHandle;
 
+use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
+use crate::server::{Server, listen, loopback};
 use store::Store;
 
 /// Stack of the thread: schemas nest, and the Avro library walks them by recursion.
@@ -72,8 +73,7 @@ pub enum Error {
 #[derive(Debug)]
 pub struct Registry {
     address: SocketAddr,
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    _server: Server,
 }
 
 /// Starts a registry on `port` of the loopback interface, 0 for any free one; `data` is the folder that it
@@ -87,18 +87,9 @@ pub fn start(port: u16, data: Option<&Path>) -> Result<Registry, Error> {
         Some(folder) => Store::open(folder)?,
         None => Store::in_memory(),
     };
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    let listen = || {
-        let listener = TcpListener::bind(address)?;
-        listener.set_nonblocking(true)?;
-        let address = listener.local_addr()?;
-        Ok((listener, address))
-    };
-    let (listener, address) = listen().map_err(|source| Error::Listen { address, source })?;
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Thread)?;
-    let (stop, stopped) = oneshot::channel::<()>();
-    let run = move || {
+    let address = loopback(port);
+    let (listener, address) = listen(address).map_err(|source| Error::Listen { address, source })?;
+    let run = move |runtime: Runtime, stopped: oneshot::Receiver<()>| {
         runtime.block_on(async {
             // Both are safe to cancel.
             tokio::select! {
@@ -107,12 +98,8 @@ pub fn start(port: u16, data: Option<&Path>) -> Result<Registry, Error> {
             }
         });
     };
-    let thread = std::thread::Builder::new()
-        .name("schema-registry".into())
-        .stack_size(STACK_BYTES)
-        .spawn(run)
-        .map_err(Error::Thread)?;
-    Ok(Registry { address, stop: Some(stop), thread: Some(thread) })
+    let server = Server::start("schema-registry", STACK_BYTES, run).map_err(Error::Thread)?;
+    Ok(Registry { address, _server: server })
 }
 
 async fn serve(listener: TcpListener, store: Store) {
@@ -137,16 +124,5 @@ impl Registry {
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
-    }
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            warn!("the thread of the schema registry panicked");
-        }
     }
 }
