@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use common::{
-    Cable, PATIENCE, VERSIONS, broker, close, device_event, endpoint, message, publish_numbers,
+    Cable, PATIENCE, VERSIONS, broker, close, device_event, endpoint, message, publish_numbers, spawn,
     subscriber_options, wait_connected, wait_subscribed,
 };
 use telltale_embedded::mqtt as embedded;
@@ -34,7 +34,7 @@ async fn every_quality_of_service_arrives_in_both_versions() {
                 assert!(settled, "{event:?}");
             }
         }
-        let driver = tokio::task::spawn(async move { while session.next().await.is_some() {} });
+        let driver = spawn(async move { while session.next().await.is_some() {} });
         for expected in 0..3 {
             let arrived = message(&mut receiver).await;
             assert_eq!(arrived.payload, expected.to_string());
@@ -59,7 +59,7 @@ async fn a_cut_cable_loses_nothing_and_keeps_the_order() {
         let options = Options { window: 20, clean_start: false, ..Options::new("car-1") };
         let (publisher, mut session) = open(&endpoint(cable.address, version), options);
         let topic: Arc<str> = "cars/1".into();
-        let device = tokio::task::spawn(async move {
+        let device = spawn(async move {
             let (mut sent, mut settled, mut tokens) = (0, 0, BTreeSet::new());
             while settled < 2000 {
                 while sent < 2000 {
@@ -104,7 +104,7 @@ async fn a_slow_subscriber_slows_publishers_down_and_loses_nothing() {
     options.receive_maximum = 10;
     let (acks, mut receiver) = subscriber::open(&endpoint(broker.address(), Version::V5), options);
     wait_subscribed(&mut receiver).await;
-    let publish = tokio::task::spawn(publish_numbers(broker.address(), "cars/1", 0..1000));
+    let publish = spawn(publish_numbers(broker.address(), "cars/1", 0..1000));
     let mut first = Vec::new();
     for _ in 0..10 {
         first.push(message(&mut receiver).await.receipt.unwrap());
@@ -211,7 +211,7 @@ async fn messages_come_to_devices_that_subscribe() {
     let options = Options { subscriptions: vec!["alerts/car-1".into()], ..Options::new("car-1") };
     let (_publisher, mut session) = open(&endpoint(broker.address(), Version::V5), options);
     wait_connected(&mut session).await;
-    let alert = tokio::task::spawn(async move {
+    let alert = spawn(async move {
         loop {
             if let Event::Received { topic, payload } = device_event(&mut session).await {
                 return (topic, payload);
@@ -257,10 +257,10 @@ async fn tls_front(broker: std::net::SocketAddr) -> (std::net::SocketAddr, Strin
     let acceptor = rumqttc::tokio_native_tls::TlsAcceptor::from(acceptor);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::task::spawn(async move {
+    spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             let acceptor = acceptor.clone();
-            tokio::task::spawn(async move {
+            spawn(async move {
                 let Ok(mut near) = acceptor.accept(stream).await else { return };
                 let mut far = TcpStream::connect(broker).await.unwrap();
                 let _closed = tokio::io::copy_bidirectional(&mut near, &mut far).await;

@@ -3,7 +3,7 @@
 mod common;
 
 use common::{
-    Cable, PATIENCE, VERSIONS, broker, close, endpoint, message, publish_numbers, subscriber_event,
+    Cable, PATIENCE, VERSIONS, broker, close, endpoint, message, publish_numbers, spawn, subscriber_event,
     subscriber_options, wait_subscribed,
 };
 use telltale_mqtt::subscriber::{Event, open};
@@ -21,7 +21,7 @@ async fn messages_arrive_in_order_and_acknowledged_ones_do_not_come_back() {
         let endpoint = endpoint(broker.address(), version);
         let (acks, mut session) = open(&endpoint, subscriber_options("cars/+"));
         wait_subscribed(&mut session).await;
-        let publish = tokio::task::spawn(publish_numbers(broker.address(), "cars/1", 0..500));
+        let publish = spawn(publish_numbers(broker.address(), "cars/1", 0..500));
         for expected in 0..500 {
             let message = message(&mut session).await;
             assert_eq!((number(&message), &message.topic[..]), (expected, &b"cars/1"[..]));
@@ -131,7 +131,7 @@ async fn ten_megabytes_and_user_properties_arrive_whole() {
     let (publisher, mut device) = telltale_mqtt::device::open(&endpoint, options);
     let payload = bytes::Bytes::from(vec![7; 10 << 20]);
     publisher.publish(&"ü/ключ".into(), Qos::ExactlyOnce, false, payload.clone()).unwrap();
-    let driver = tokio::task::spawn(async move { while device.next().await.is_some() {} });
+    let driver = spawn(async move { while device.next().await.is_some() {} });
     let arrived = message(&mut session).await;
     assert_eq!((&arrived.topic[..], arrived.payload == payload), ("ü/ключ".as_bytes(), true));
     assert_eq!(arrived.qos, Qos::AtLeastOnce);

@@ -10,6 +10,7 @@ use telltale_embedded::mqtt::{self as embedded, Broker};
 use telltale_mqtt::{Endpoint, Version, device, subscriber};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 /// Generous: the machine may be busy.
@@ -35,6 +36,12 @@ pub fn subscriber_options(filter: &str) -> subscriber::Options {
     }
 }
 
+/// Runs a task that the test waits for, or that ends with it.
+#[expect(clippy::disallowed_methods, reason = "a test has no service, and waits for its tasks itself")]
+pub fn spawn<T: Send + 'static>(task: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
+    tokio::task::spawn(task)
+}
+
 /// A wire between clients and a broker that can be cut and joined again.
 pub struct Cable {
     pub address: SocketAddr,
@@ -48,14 +55,14 @@ impl Cable {
         let address = listener.local_addr().unwrap();
         let (cut, cuts) = watch::channel(0);
         let (joined, joins) = watch::channel(true);
-        tokio::task::spawn(async move {
+        spawn(async move {
             while let Ok((mut near, _)) = listener.accept().await {
                 if !*joins.borrow() {
                     continue;
                 }
                 let mut cuts = cuts.clone();
                 cuts.mark_unchanged();
-                tokio::task::spawn(async move {
+                spawn(async move {
                     let Ok(mut far) = TcpStream::connect(broker).await else { return };
                     near.set_nodelay(true).unwrap();
                     far.set_nodelay(true).unwrap();
