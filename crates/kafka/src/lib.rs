@@ -15,6 +15,7 @@
 mod backoff;
 mod client;
 mod config;
+mod deadline;
 mod error;
 pub mod exactly_once;
 mod group;

@@ -7,7 +7,7 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rdkafka::ClientContext;
 use rdkafka::TopicPartitionList;
@@ -18,8 +18,10 @@ use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext, PurgeConfig};
 use telltale_records::Outgoing;
 use telltale_records::outgoing::OutgoingRecord;
+use tokio_util::sync::CancellationToken;
 
 use crate::client::Log;
+use crate::deadline::Deadline;
 use crate::error::Error;
 
 /// How long the event thread stays in one poll, and so the longest time that ending it takes.
@@ -29,6 +31,9 @@ pub(crate) const EVENT_POLL: Duration = Duration::from_millis(250);
 
 /// Wait before a call is made again whose outcome is known.
 const AGAIN: Duration = Duration::from_millis(10);
+
+/// Longest time in one call about the transaction; after that its outcome is in doubt.
+const CALL: Duration = Duration::from_secs(10);
 
 /// Wait for room in the queue, and for librdkafka to let go of the last message.
 const MOMENT: Duration = Duration::from_micros(100);
@@ -71,14 +76,14 @@ impl Deliveries {
     }
 
     /// Waits until nothing is under way or, if asked, until something failed; returns whether that came true.
-    fn wait(&self, or_failure: bool, deadline: Instant) -> bool {
+    fn wait(&self, or_failure: bool, deadline: &Deadline<'_>) -> bool {
         let mut failed = self.failed();
         while self.under_way.load(Ordering::Acquire) > 0 && !(or_failure && !failed.is_empty()) {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            let slice = deadline.slice();
+            if slice.is_zero() {
                 return false;
             }
-            failed = self.changed.wait_timeout(failed, left).unwrap_or_else(PoisonError::into_inner).0;
+            failed = self.changed.wait_timeout(failed, slice).unwrap_or_else(PoisonError::into_inner).0;
         }
         true
     }
@@ -115,6 +120,9 @@ pub(crate) struct TransactionalProducer {
     producer: Arc<BaseProducer<Deliveries>>,
     initialised: bool,
     timeout: Duration,
+    /// Brings deadlines nearer.
+    shutdown: CancellationToken,
+    /// Ends the event thread.
     stop: Arc<AtomicBool>,
     events: Option<JoinHandle<()>>,
 }
@@ -125,6 +133,7 @@ impl TransactionalProducer {
         mut client: ClientConfig,
         transactional_id: &str,
         timeout: Duration,
+        shutdown: CancellationToken,
     ) -> Result<Self, Error> {
         let milliseconds = timeout.as_millis().to_string();
         client
@@ -155,7 +164,7 @@ impl TransactionalProducer {
                 .spawn(poll)
                 .map_err(|source| Error::Thread { name, source })?
         };
-        Ok(Self { producer, initialised: false, timeout, stop, events: Some(events) })
+        Ok(Self { producer, initialised: false, timeout, shutdown, stop, events: Some(events) })
     }
 
     /// Settles what an earlier producer of the same id left open and fences it; may be called again.
@@ -182,7 +191,7 @@ impl TransactionalProducer {
         offsets: Option<(&TopicPartitionList, &ConsumerGroupMetadata)>,
         alone: impl Fn(OutgoingRecord<'_>) -> bool,
     ) -> Result<(), Failure> {
-        let deadline = Instant::now() + self.timeout;
+        let deadline = &Deadline::new(self.timeout, &self.shutdown);
         self.deliveries().failed().clear();
         self.producer.begin_transaction().map_err(classify)?;
         for (index, record) in out.records().enumerate() {
@@ -211,7 +220,7 @@ impl TransactionalProducer {
     ///
     /// Returns the records that their topics refuse, by index: the same transaction would fail again.
     pub(crate) fn abort(&self) -> Result<Vec<(usize, KafkaError)>, Failure> {
-        let deadline = Instant::now() + self.timeout;
+        let deadline = &Deadline::new(self.timeout, &self.shutdown);
         self.withdraw(deadline)?;
         again(deadline, |left| self.producer.abort_transaction(left))?;
         let mut failed = std::mem::take(&mut *self.deliveries().failed());
@@ -220,7 +229,7 @@ impl TransactionalProducer {
         Ok(failed)
     }
 
-    fn send(&self, index: usize, record: OutgoingRecord<'_>, deadline: Instant) -> Result<(), Failure> {
+    fn send(&self, index: usize, record: OutgoingRecord<'_>, deadline: &Deadline<'_>) -> Result<(), Failure> {
         let mut message = base_record(record, index);
         loop {
             self.deliveries().under_way.fetch_add(1, Ordering::AcqRel);
@@ -230,7 +239,7 @@ impl TransactionalProducer {
             };
             self.deliveries().under_way.fetch_sub(1, Ordering::AcqRel);
             match error.rdkafka_error_code() {
-                Some(RDKafkaErrorCode::QueueFull) if Instant::now() < deadline => {
+                Some(RDKafkaErrorCode::QueueFull) if !deadline.is_over() => {
                     thread::sleep(MOMENT);
                     message = returned;
                 }
@@ -253,7 +262,7 @@ impl TransactionalProducer {
     }
 
     /// Waits until each record sent so far is delivered, or one is not.
-    fn deliver(&self, deadline: Instant) -> Result<(), Failure> {
+    fn deliver(&self, deadline: &Deadline<'_>) -> Result<(), Failure> {
         if !self.deliveries().wait(true, deadline) {
             return Err(unanswered_delivery());
         }
@@ -266,23 +275,22 @@ impl TransactionalProducer {
     ///
     /// librdkafka's abort does so too, but once: requests behind a refused one come back into its queue after
     /// that, are never sent, and the abort waits for them until its time is over.
-    fn withdraw(&self, deadline: Instant) -> Result<(), Failure> {
+    fn withdraw(&self, deadline: &Deadline<'_>) -> Result<(), Failure> {
         loop {
             self.producer.purge(PurgeConfig::default().queue());
-            let soon = Instant::now() + AGAIN;
-            if self.deliveries().wait(false, soon.min(deadline)) {
+            if self.deliveries().wait(false, &Deadline::new(AGAIN, &self.shutdown)) {
                 return self.settle(deadline);
             }
-            if soon >= deadline {
+            if deadline.is_over() {
                 return Err(unanswered_delivery());
             }
         }
     }
 
     /// Waits for librdkafka to let go of the messages reported last: a commit would sleep 100 ms over them.
-    fn settle(&self, deadline: Instant) -> Result<(), Failure> {
+    fn settle(&self, deadline: &Deadline<'_>) -> Result<(), Failure> {
         while self.producer.in_flight_count() > 0 {
-            if Instant::now() >= deadline {
+            if deadline.is_over() {
                 return Err(unanswered_delivery());
             }
             thread::sleep(MOMENT);
@@ -311,10 +319,10 @@ fn unanswered_delivery() -> Failure {
 }
 
 /// Repeats `call` while its error says that the same call may succeed.
-fn again(deadline: Instant, call: impl Fn(Duration) -> Result<(), KafkaError>) -> Result<(), Failure> {
+fn again(deadline: &Deadline<'_>, call: impl Fn(Duration) -> Result<(), KafkaError>) -> Result<(), Failure> {
     loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        match call(left) {
+        let left = deadline.left();
+        match call(left.min(CALL)) {
             Ok(()) => return Ok(()),
             Err(KafkaError::Transaction(error)) if repeatable(&error) && !left.is_zero() => {
                 thread::sleep(AGAIN);

@@ -313,6 +313,32 @@ fn a_broker_that_stops_and_starts_again_costs_neither_loss_nor_doubling() {
 }
 
 #[test]
+fn a_loop_ends_when_it_is_asked_to_although_kafka_is_away() {
+    let mut engine = common::lasting_engine();
+    let kafka = engine.kafka();
+    let [source, target, dead] = engine.topics(2);
+    produce(&kafka, source, numbered(1_000));
+    let config = small_loop(source, dead, "copier");
+    let (stop, copied) = (CancellationToken::new(), AtomicUsize::new(0));
+    let step = |_| Copy {
+        target,
+        before: |batch: &Batch| {
+            copied.fetch_add(batch.len(), Ordering::Relaxed);
+            Ok(())
+        },
+    };
+    thread::scope(|scope| {
+        let running =
+            scope.spawn(|| exactly_once::run(&config, &kafka, stop.clone(), &Metrics::default(), step));
+        wait_until("records under way", || copied.load(Ordering::Relaxed) > 200);
+        engine.stop();
+        stop.cancel();
+        wait_until("the loop has ended", || running.is_finished());
+        running.join().unwrap().unwrap();
+    });
+}
+
+#[test]
 fn records_deleted_before_they_were_read_end_the_loop_and_are_named() {
     let engine = common::engine();
     let kafka = engine.kafka();

@@ -1,30 +1,28 @@
-//! One worker: gather, process, commit, and the way back from everything that can go wrong.
+//! One worker: gather, process, commit.
+
+mod recovery;
 
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::Consumer as _;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::KafkaError;
 use rdkafka::{Offset, TopicPartitionList};
 use telltale_records::Outgoing;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::warn;
 
-use super::assignment::{Change, GroupConsumer, at, committed, join};
+use super::assignment::{Change, GroupConsumer, at, join};
 use super::held::Held;
 use super::metrics::{OutcomeLabel, TopicLabel};
 use super::refusals::Refusals;
-use super::{Begin, Error, Fault, Health, LoopConfig, Metrics, Step};
+use super::{Begin, Error, Fault, LoopConfig, Metrics, Step};
 use crate::TopicPartition;
 use crate::backoff::Backoff;
-use crate::client::{self, REQUEST};
 use crate::config::KafkaConfig;
-use crate::transaction::{Failure, TransactionalProducer};
+use crate::transaction::TransactionalProducer;
 
 /// Longest time in one poll: how late a stop or a new model may be noticed.
 const POLL: Duration = Duration::from_millis(50);
-
-/// How long one attempt to start the producer may keep the consumer from being polled.
-const INITIALISE: Duration = Duration::from_secs(5);
 
 /// Runs worker `index` until `stop`.
 pub(super) fn run<S: Step>(
@@ -37,6 +35,7 @@ pub(super) fn run<S: Step>(
 ) -> Result<(), Error<S::Error>> {
     let consumer = join(index, config, kafka, metrics)?;
     let mut worker = Worker {
+        stop,
         transactional_id: format!("{}-{index}", config.identity),
         index,
         config,
@@ -58,10 +57,11 @@ pub(super) fn run<S: Step>(
         retry_at: Instant::now(),
         health: None,
     };
-    worker.work(stop)
+    worker.work()
 }
 
 struct Worker<'a, S> {
+    stop: &'a CancellationToken,
     transactional_id: String,
     index: usize,
     config: &'a LoopConfig,
@@ -93,9 +93,9 @@ struct Worker<'a, S> {
 }
 
 impl<S: Step> Worker<'_, S> {
-    fn work(&mut self, stop: &CancellationToken) -> Result<(), Error<S::Error>> {
+    fn work(&mut self) -> Result<(), Error<S::Error>> {
         self.not_ready("joining the group");
-        while !stop.is_cancelled() {
+        while !self.stop.is_cancelled() {
             self.absorb_changes();
             if !self.prepare()? {
                 self.pause();
@@ -103,8 +103,8 @@ impl<S: Step> Worker<'_, S> {
                 continue;
             }
             self.resume();
-            self.gather(stop)?;
-            if self.held.is_empty() || stop.is_cancelled() {
+            self.gather()?;
+            if self.held.is_empty() || self.stop.is_cancelled() {
                 continue;
             }
             // Partitions that came or went while gathering are seen to first.
@@ -120,96 +120,10 @@ impl<S: Step> Worker<'_, S> {
         Ok(())
     }
 
-    /// Does what must be done before records may be processed; returns whether all of it is.
-    fn prepare(&mut self) -> Result<bool, Error<S::Error>> {
-        if Instant::now() < self.retry_at {
-            return Ok(false);
-        }
-        if !self.start_producer()? || !self.find_positions() || !self.prepare_state()? {
-            return Ok(false);
-        }
-        if self.waiting {
-            self.waiting = self.step.begin() == Begin::Wait;
-        }
-        if !self.joined {
-            return Ok(!self.waiting);
-        }
-        if self.consumer.context().is_reachable() {
-            self.ready();
-        } else {
-            self.not_ready(&format!("no connection to Kafka at {}", self.kafka.bootstrap));
-        }
-        Ok(!self.waiting)
-    }
-
-    fn start_producer(&mut self) -> Result<bool, Error<S::Error>> {
-        let producer = match &mut self.producer {
-            Some(producer) => producer,
-            none => none.insert(TransactionalProducer::new(
-                self.kafka.client()?,
-                &self.transactional_id,
-                self.config.transaction_timeout,
-            )?),
-        };
-        match producer.initialise(INITIALISE) {
-            Ok(()) => Ok(true),
-            Err(Failure::Fatal(source)) => Err(self.fatal("starting the transactional producer", source)),
-            Err(failure) => {
-                if let Some(source) = producer.take_refusal() {
-                    return Err(self.fatal("starting the transactional producer", source));
-                }
-                self.back_off("starting the transactional producer", failure.source());
-                Ok(false)
-            }
-        }
-    }
-
-    /// After a doubtful outcome: reads where the group stands and goes there.
-    fn find_positions(&mut self) -> bool {
-        if self.positioned {
-            return true;
-        }
-        let found = committed(&self.consumer, &self.partitions, REQUEST)
-            .and_then(|positions| self.consumer.assign(&positions).map(|()| positions));
-        match found {
-            Ok(positions) => {
-                debug!(worker = self.index, ?positions, "positions read again");
-                // What is held may be committed already; what is not comes again.
-                self.held.clear();
-                self.refusals.clear();
-                self.paused = None;
-                self.positioned = true;
-                true
-            }
-            Err(error) => {
-                self.back_off("reading the group's offsets", &error);
-                false
-            }
-        }
-    }
-
-    fn prepare_state(&mut self) -> Result<bool, Error<S::Error>> {
-        if self.unprepared.is_empty() {
-            return Ok(true);
-        }
-        match self.step.assigned(&self.unprepared) {
-            Ok(()) => {
-                self.unprepared.clear();
-                Ok(true)
-            }
-            Err(Fault::Passing(error)) => {
-                self.step.revoked(&self.unprepared);
-                self.back_off("taking over partitions", &error);
-                Ok(false)
-            }
-            Err(Fault::Final(error)) => Err(Error::Step(error)),
-        }
-    }
-
     /// Takes records in until there are enough for a transaction, or none came for a while.
-    fn gather(&mut self, stop: &CancellationToken) -> Result<(), Error<S::Error>> {
+    fn gather(&mut self) -> Result<(), Error<S::Error>> {
         let mut deadline = None;
-        while !self.held.is_full(self.config.max_records) && !stop.is_cancelled() {
+        while !self.held.is_full(self.config.max_records) && !self.stop.is_cancelled() {
             let wait = match deadline {
                 None if self.held.is_empty() => POLL,
                 None => self.config.linger,
@@ -241,51 +155,6 @@ impl<S: Step> Worker<'_, S> {
             Some(source) => Err(self.fatal("consuming", source)),
             None => Ok(()),
         }
-    }
-
-    fn consumer_error(&mut self, error: KafkaError) -> Result<(), Error<S::Error>> {
-        match &error {
-            KafkaError::MessageConsumptionFatal(_) => Err(self.fatal("consuming", error)),
-            KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset) if self.positioned => {
-                Err(self
-                    .out_of_range()
-                    .unwrap_or(crate::Error::Fatal { attempt: "reading".to_owned(), source: error }))?
-            }
-            KafkaError::MessageConsumption(code) if !crate::error::passing(*code) => {
-                Err(self.fatal("consuming", error))
-            }
-            _ => {
-                warn!(worker = self.index, %error, "consuming");
-                Ok(())
-            }
-        }
-    }
-
-    /// Says which position Kafka no longer has; `None` when all are there (again).
-    fn out_of_range(&self) -> Option<crate::Error> {
-        let positions = self.consumer.position().ok()?;
-        let committed = committed(&self.consumer, &self.partitions, REQUEST).ok()?;
-        for element in committed.elements() {
-            let (topic, partition) = (element.topic(), element.partition());
-            let consumed = positions.find_partition(topic, partition).map(|it| it.offset());
-            let position = match (consumed, element.offset()) {
-                (Some(Offset::Offset(offset)), _) | (_, Offset::Offset(offset)) => offset,
-                _ => continue,
-            };
-            let there =
-                client::watermarks(self.consumer.client(), &self.kafka.bootstrap, topic, partition).ok()?;
-            if position < there.start || position > there.end {
-                return Some(crate::Error::OffsetOutOfRange {
-                    group: self.config.group.clone(),
-                    topic: topic.to_owned(),
-                    partition,
-                    position,
-                    first: there.start,
-                    end: there.end,
-                });
-            }
-        }
-        None
     }
 
     /// Handles the partitions that came and went in polls.
@@ -351,44 +220,6 @@ impl<S: Step> Worker<'_, S> {
         }
     }
 
-    /// Finds the way back from a transaction that was not committed.
-    fn fail(&mut self, failure: Failure) -> Result<(), Error<S::Error>> {
-        self.outcome("aborted").inc();
-        self.start_over();
-        let failure = match failure {
-            Failure::Abort(error) => match self.producer.as_ref().expect("it has just failed").abort() {
-                Ok(refused) if refused.is_empty() => {
-                    self.back_off("committing a transaction", &error);
-                    return Ok(());
-                }
-                Ok(refused) => {
-                    warn!(worker = self.index, records = refused.len(), %error, "records refused");
-                    self.refusals.learn(&self.out, &refused, &self.config.dead_letters)?;
-                    return Ok(());
-                }
-                Err(of_abort) => of_abort,
-            },
-            other => other,
-        };
-        match failure {
-            Failure::Fatal(source) => return Err(self.fatal("committing a transaction", source)),
-            // An abort that must be aborted: as good as unknown.
-            Failure::Abort(error) | Failure::Doubt(error) => {
-                self.metrics.rebuilds.inc();
-                self.producer = None;
-                self.positioned = false;
-                self.back_off("committing a transaction, outcome unknown", &error);
-            }
-        }
-        Ok(())
-    }
-
-    /// Makes the step forget what it learnt from records that were not committed.
-    fn start_over(&mut self) {
-        self.step.revoked(&self.partitions);
-        self.unprepared.clone_from(&self.partitions);
-    }
-
     fn count(&self, started: Instant) {
         self.metrics.transaction_duration.observe(started.elapsed().as_secs_f64());
         self.outcome("committed").inc();
@@ -424,15 +255,6 @@ impl<S: Step> Worker<'_, S> {
         self.metrics.transactions.get_or_create(&OutcomeLabel { outcome })
     }
 
-    /// Waits before the next attempt, longer each time; the consumer is polled meanwhile.
-    fn back_off(&mut self, attempt: &str, error: &dyn std::error::Error) {
-        let wait = self.backoff.next();
-        self.retry_at = Instant::now() + wait;
-        let reason = format!("{attempt}: {}", chain(error));
-        warn!(worker = self.index, group = self.config.group, reason, ?wait, "trying again");
-        self.not_ready(&reason);
-    }
-
     fn pause(&mut self) {
         if self.paused != Some(true) {
             self.switch("pause", |consumer, partitions| consumer.pause(partitions));
@@ -459,35 +281,4 @@ impl<S: Step> Worker<'_, S> {
             warn!(worker = self.index, %error, "cannot {what} partitions");
         }
     }
-
-    fn ready(&mut self) {
-        if self.health.as_deref() != Some("") {
-            info!(worker = self.index, group = self.config.group, "worker ready");
-            self.health = Some(String::new());
-            self.step.health(Health::Ready);
-        }
-    }
-
-    fn not_ready(&mut self, reason: &str) {
-        if self.health.as_deref() != Some(reason) {
-            self.step.health(Health::NotReady(reason));
-            self.health = Some(reason.to_owned());
-        }
-    }
-
-    fn fatal(&self, attempt: &str, source: KafkaError) -> Error<S::Error> {
-        crate::transactional::fatal(&self.transactional_id, attempt, source).into()
-    }
-}
-
-/// An error with its causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
