@@ -70,7 +70,8 @@ impl Fitting {
                 Scale::ZScore => column.finish(),
                 Scale::Robust => column.sample.finish(),
                 Scale::Range { from, to } => {
-                    let (from, to) = (transformed(from, feature.transform), transformed(to, feature.transform));
+                    let (from, to) =
+                        (transformed(from, feature.transform), transformed(to, feature.transform));
                     (from.midpoint(to), (to - from) / 2.0)
                 }
             })
@@ -120,7 +121,8 @@ impl Sample {
             return (0.0, 0.0);
         }
         self.values.sort_unstable_by(f32::total_cmp);
-        let at = |share: f64| f64::from(self.values[((self.values.len() - 1) as f64 * share).round() as usize]);
+        let at =
+            |share: f64| f64::from(self.values[((self.values.len() - 1) as f64 * share).round() as usize]);
         scaled(at(0.5), (at(0.75) - at(0.25)) / (2.0 * QUARTILE_OF_NORMAL))
     }
 }

@@ -11,8 +11,19 @@ pub struct Normaliser {
     centres: Vec<f32>,
     /// 0 marks a column that did not vary in training.
     scales: Vec<f32>,
-    /// 1 / scale, or 0.
-    factors: Vec<f32>,
+    /// What `apply` needs of each feature, side by side.
+    steps: Vec<Step>,
+    /// Whether no feature has a transformation, as is usual: then rows are scaled without branches.
+    plain: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+struct Step {
+    /// The centre, or 0 where the factor is.
+    centre: f32,
+    /// 1 / scale, or 0 for a column that did not vary.
+    factor: f32,
+    clip: f32,
 }
 
 /// Why centres and scales do not make a normaliser.
@@ -63,14 +74,18 @@ impl Normaliser {
         if centres.len() != features || scales.len() != features {
             return Err(NormaliserError::Count { features, centres: centres.len(), scales: scales.len() });
         }
-        let factors: Vec<f32> = scales.iter().map(|&it| if it == 0.0 { 0.0 } else { 1.0 / it }).collect();
-        for (index, feature) in specification.features.iter().enumerate() {
-            let (centre, scale) = (centres[index], scales[index]);
-            if !centre.is_finite() || !scale.is_finite() || !factors[index].is_finite() {
-                return Err(NormaliserError::NotFinite { column: feature.column.clone(), centre, scale });
+        let columns = specification.features.iter().zip(centres.iter().zip(&scales));
+        let steps = columns.map(|(feature, (&centre, &scale))| {
+            let factor = if scale == 0.0 { 0.0 } else { 1.0 / scale };
+            if centre.is_finite() && scale.is_finite() && factor.is_finite() {
+                let centre = if factor == 0.0 { 0.0 } else { centre };
+                return Ok(Step { centre, factor, clip: feature.clip });
             }
-        }
-        Ok(Self { specification, centres, scales, factors })
+            Err(NormaliserError::NotFinite { column: feature.column.clone(), centre, scale })
+        });
+        let steps = steps.collect::<Result<Vec<_>, _>>()?;
+        let plain = specification.features.iter().all(|it| it.transform == Transform::None);
+        Ok(Self { specification, centres, scales, steps, plain })
     }
 
     /// What the normaliser was fitted for.
@@ -115,21 +130,24 @@ impl Normaliser {
         assert!(rows.len().is_multiple_of(width), "{} values are no rows of {width}", rows.len());
         inputs.reserve(rows.len() / width * features);
         for row in rows.chunks_exact(width) {
-            for (index, feature) in self.specification.features.iter().enumerate() {
-                let value = transformed(row[index], feature.transform);
-                inputs.push(self.scaled(index, value, feature.clip));
+            let steps = row.iter().zip(&self.steps);
+            if self.plain {
+                inputs.extend(steps.map(|(value, step)| step.scaled(*value)));
+            } else {
+                let features = steps.zip(&self.specification.features);
+                let values =
+                    features.map(|((value, step), it)| step.scaled(transformed(*value, it.transform)));
+                inputs.extend(values);
             }
         }
     }
+}
 
-    fn scaled(&self, index: usize, value: f32, clip: f32) -> f32 {
-        if !value.is_finite() {
-            return f32::NAN;
-        }
-        if self.factors[index] == 0.0 {
-            return 0.0;
-        }
-        ((value - self.centres[index]) * self.factors[index]).clamp(-clip, clip)
+impl Step {
+    #[inline]
+    fn scaled(self, value: f32) -> f32 {
+        let scaled = ((value - self.centre) * self.factor).clamp(-self.clip, self.clip);
+        if value.is_finite() { scaled } else { f32::NAN }
     }
 }
 

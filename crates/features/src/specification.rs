@@ -189,7 +189,8 @@ impl Specification {
     /// The specification of the car fleet.
     #[must_use]
     pub fn cars() -> Self {
-        Self::parse("features.toml", CAR_DEFAULT).expect("the shipped specification is valid: a test parses it")
+        Self::parse("features.toml", CAR_DEFAULT)
+            .expect("the shipped specification is valid: a test parses it")
     }
 
     /// Reads and checks the file at `path`.
@@ -211,8 +212,9 @@ impl Specification {
     /// Says file, line and key of the first thing that is wrong.
     pub fn parse(file: &str, text: &str) -> Result<Self, SpecificationError> {
         let reader = Reader { file, text };
-        let raw: RawFile = toml::from_str(text)
-            .map_err(|error| reader.error(error.span().map_or(0, |it| it.start), error.message().trim().to_owned()))?;
+        let raw: RawFile = toml::from_str(text).map_err(|error| {
+            reader.error(error.span().map_or(0, |it| it.start), error.message().trim().to_owned())
+        })?;
         reader.specification(raw)
     }
 
@@ -234,7 +236,8 @@ impl Specification {
             check_name(column)?;
             check_clip(f64::from(*clip)).map_err(|it| format!("feature {column}: {it}"))?;
             if let Scale::Range { from, to } = scale {
-                check_range(f64::from(*from), f64::from(*to)).map_err(|it| format!("feature {column}: {it}"))?;
+                check_range(f64::from(*from), f64::from(*to))
+                    .map_err(|it| format!("feature {column}: {it}"))?;
             }
         }
         let mut names: Vec<_> = self.features.iter().map(|it| &it.column).collect();
@@ -313,7 +316,9 @@ impl Reader<'_> {
         let max_missing = match raw.max_missing {
             None => 0.25,
             Some(share) if (0.0..=1.0).contains(share.get_ref()) => *share.get_ref() as f32,
-            Some(share) => return Err(self.error(share.span().start, format!("{} is not 0 to 1", share.get_ref()))),
+            Some(share) => {
+                return Err(self.error(share.span().start, format!("{} is not 0 to 1", share.get_ref())));
+            }
         };
         let label = match raw.label {
             None => None,
@@ -322,11 +327,13 @@ impl Reader<'_> {
             }
         };
         let exclude_failing = self.exclude_failing(raw.training.label.as_ref(), label.as_ref())?;
-        let filter = raw.training.filter.iter().map(|it| self.condition(it)).collect::<Result<Vec<_>, _>>()?;
+        let filter =
+            raw.training.filter.iter().map(|it| self.condition(it)).collect::<Result<Vec<_>, _>>()?;
         let features = raw.feature.iter().map(|it| self.feature(it)).collect::<Result<Vec<_>, _>>()?;
         self.check_columns(&raw.feature, label.as_ref())?;
         if !(2..=FEATURE_LIMIT).contains(&features.len()) {
-            let problem = format!("{} [[feature]] tables; a model needs 2 to {FEATURE_LIMIT}", features.len());
+            let problem =
+                format!("{} [[feature]] tables; a model needs 2 to {FEATURE_LIMIT}", features.len());
             return Err(self.error(self.text.len(), problem));
         }
         Ok(Specification { features, max_missing, label, exclude_failing, filter })
@@ -341,8 +348,12 @@ impl Reader<'_> {
         match word.get_ref().as_str() {
             "ignore" => Ok(false),
             "exclude" if label.is_some() => Ok(true),
-            "exclude" => Err(self.error(word.span().start, "\"exclude\" needs a [label] table that names the column")),
-            other => Err(self.error(word.span().start, format!("{other:?} is neither \"ignore\" nor \"exclude\""))),
+            "exclude" => {
+                Err(self.error(word.span().start, "\"exclude\" needs a [label] table that names the column"))
+            }
+            other => {
+                Err(self.error(word.span().start, format!("{other:?} is neither \"ignore\" nor \"exclude\"")))
+            }
         }
     }
 
@@ -359,7 +370,9 @@ impl Reader<'_> {
         if let (Some(least), Some(most)) = (at_least, at_most)
             && least > most
         {
-            return Err(self.error(at, format!("at_least {least} is above at_most {most}: no reading could meet it")));
+            return Err(
+                self.error(at, format!("at_least {least} is above at_most {most}: no reading could meet it"))
+            );
         }
         let single = |it: &Option<f64>| it.map(|it| it as f32);
         Ok(Condition { column: self.name(column)?, at_least: single(at_least), at_most: single(at_most) })
@@ -399,9 +412,8 @@ impl Reader<'_> {
         match raw.get_ref() {
             RawScale::Word(word) if word == "z-score" => Ok(Scale::ZScore),
             RawScale::Word(word) if word == "robust" => Ok(Scale::Robust),
-            RawScale::Word(word) => {
-                Err(self.error(at, format!("{word:?} is none of \"z-score\", \"robust\", {{ from = A, to = B }}")))
-            }
+            RawScale::Word(word) => Err(self
+                .error(at, format!("{word:?} is none of \"z-score\", \"robust\", {{ from = A, to = B }}"))),
             RawScale::Range(RawRange { from, to }) => {
                 check_range(*from, *to).map_err(|it| self.error(at, it))?;
                 Ok(Scale::Range { from: *from as f32, to: *to as f32 })
@@ -414,7 +426,11 @@ impl Reader<'_> {
         Ok(name.get_ref().clone())
     }
 
-    fn check_columns(&self, raw: &[Spanned<RawFeature>], label: Option<&Label>) -> Result<(), SpecificationError> {
+    fn check_columns(
+        &self,
+        raw: &[Spanned<RawFeature>],
+        label: Option<&Label>,
+    ) -> Result<(), SpecificationError> {
         let mut seen = BTreeMap::new();
         for (index, feature) in raw.iter().enumerate() {
             let column = &feature.get_ref().column;
@@ -423,7 +439,8 @@ impl Reader<'_> {
                 return Err(self.error(column.span().start, problem));
             }
             if label.is_some_and(|it| it.column == *column.get_ref()) {
-                return Err(self.error(column.span().start, "the label must not be a feature: the model would see it"));
+                return Err(self
+                    .error(column.span().start, "the label must not be a feature: the model would see it"));
             }
         }
         Ok(())

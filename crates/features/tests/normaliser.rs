@@ -73,7 +73,8 @@ fn missing_values_stay_missing_and_do_not_count_when_fitting() {
 #[test]
 fn parts_that_do_not_fit_are_refused() {
     let parts = |centres: &[f32], scales: &[f32]| {
-        Normaliser::from_parts(specification(THREE), centres.to_vec(), scales.to_vec()).map_err(|it| it.to_string())
+        Normaliser::from_parts(specification(THREE), centres.to_vec(), scales.to_vec())
+            .map_err(|it| it.to_string())
     };
     assert!(parts(&[0.0; 3], &[1.0; 3]).is_ok());
     assert_eq!(parts(&[0.0; 2], &[1.0; 3]).unwrap_err(), "3 features have 2 centres and 3 scales");

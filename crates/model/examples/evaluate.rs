@@ -61,7 +61,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 about.threshold,
                 trained.artifact.bytes.len(),
             );
-            if std::env::args().any(|it| it == "--self") { evaluate(&trained.model, &fleet, &arguments, -1, seconds); }
+            if std::env::args().any(|it| it == "--self") {
+                evaluate(&trained.model, &fleet, &arguments, -1, seconds);
+            }
             evaluate(&trained.model, &fleet, &arguments, seconds, arguments.scored);
         }
     }
@@ -102,7 +104,12 @@ fn list<T: std::str::FromStr>(text: &str) -> Result<Vec<T>, T::Err> {
 }
 
 /// Readings of the whole fleet, second by second.
-fn feed(trainer: &mut Trainer, fleet: &Fleet, cars: u32, seconds: i64) -> Result<(), Box<dyn std::error::Error>> {
+fn feed(
+    trainer: &mut Trainer,
+    fleet: &Fleet,
+    cars: u32,
+    seconds: i64,
+) -> Result<(), Box<dyn std::error::Error>> {
     let devices: Vec<u64> = (1..=cars).map(|it| device_hash(car_id(it).as_bytes())).collect();
     for second in 0..seconds {
         let times_ms = vec![START_MS + second * 1000; devices.len()];
@@ -132,7 +139,9 @@ fn evaluate(model: &Model, fleet: &Fleet, arguments: &Arguments, learned: i64, s
         for (time, score) in times.iter().zip(&scores.scores) {
             match episode(*time) {
                 None => healthy.push(*score),
-                Some(it) if it.growth(*time) >= QUARTER => modes.entry(it.mode).or_default().scores.push(*score),
+                Some(it) if it.growth(*time) >= QUARTER => {
+                    modes.entry(it.mode).or_default().scores.push(*score)
+                }
                 Some(_) => {}
             }
         }
@@ -168,7 +177,8 @@ fn report(model: &Model, mut healthy: Vec<f32>, modes: BTreeMap<Mode, Episodes>)
     for (mode, mut episodes) in modes {
         episodes.delays.sort_unstable_by(f64::total_cmp);
         let Episodes { count, found, delays, scores } = &episodes;
-        let alarmed = scores.iter().filter(|it| **it > model.threshold()).count() as f64 / scores.len() as f64;
+        let alarmed =
+            scores.iter().filter(|it| **it > model.threshold()).count() as f64 / scores.len() as f64;
         println!(
             "  {:20} found {found:4} of {count:4} ({:5.1} %), median delay {:5.1} s; AUC {:.5}, {:4.1} % of its readings alarm",
             mode.name(),

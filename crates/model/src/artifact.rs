@@ -137,7 +137,8 @@ impl Artifact {
         });
         let json = serde_json::to_string(&parts.about).expect("numbers, text and lists become JSON");
         let metadata = HashMap::from([(METADATA.to_owned(), json)]);
-        let bytes = serialize(tensors, Some(metadata)).expect("shapes agree with the values they were taken from");
+        let bytes =
+            serialize(tensors, Some(metadata)).expect("shapes agree with the values they were taken from");
         Self { sha256: hex_of_sha256(&bytes), bytes, about: parts.about.clone() }
     }
 

@@ -38,12 +38,12 @@ impl Default for TrainingConfig {
         Self {
             hidden: vec![24, 12, 24],
             epochs: 100,
-            visits: 400_000,
-            batch: 128,
+            visits: 200_000,
+            batch: 256,
             learning_rate: 5e-3,
             noise: 0.05,
             held_back: 0.3,
-            patience: 10,
+            patience: 15,
             false_alarm_rate: 0.005,
             capacity: 100_000,
         }
@@ -73,13 +73,28 @@ impl TrainingConfig {
         let widths = self.hidden.iter().all(|it| (1..=WIDTH_LIMIT).contains(it));
         let positive = |it: f32| it > 0.0 && it.is_finite();
         let checks = [
-            (layers && widths, "hidden", format!("{:?}", self.hidden), format!("1 to {} widths of 1 to {WIDTH_LIMIT}", LAYER_LIMIT - 1)),
+            (
+                layers && widths,
+                "hidden",
+                format!("{:?}", self.hidden),
+                format!("1 to {} widths of 1 to {WIDTH_LIMIT}", LAYER_LIMIT - 1),
+            ),
             (self.epochs > 0, "epochs", self.epochs.to_string(), "above 0".to_owned()),
             (self.visits > 0, "visits", self.visits.to_string(), "above 0".to_owned()),
             ((1..=65_536).contains(&self.batch), "batch", self.batch.to_string(), "1 to 65536".to_owned()),
-            (positive(self.learning_rate), "learning_rate", self.learning_rate.to_string(), "above 0".to_owned()),
+            (
+                positive(self.learning_rate),
+                "learning_rate",
+                self.learning_rate.to_string(),
+                "above 0".to_owned(),
+            ),
             ((0.0..=10.0).contains(&self.noise), "noise", self.noise.to_string(), "0 to 10".to_owned()),
-            ((0.05..=0.5).contains(&self.held_back), "held_back", self.held_back.to_string(), "0.05 to 0.5".to_owned()),
+            (
+                (0.05..=0.5).contains(&self.held_back),
+                "held_back",
+                self.held_back.to_string(),
+                "0.05 to 0.5".to_owned(),
+            ),
             (self.patience > 0, "patience", self.patience.to_string(), "above 0".to_owned()),
             (
                 (1e-5..=0.2).contains(&self.false_alarm_rate),

@@ -240,7 +240,7 @@ impl Assembler {
             Ok(manifest) => manifest,
             Err(error) => return Some(self.rejected(None, error.into())),
         };
-        if self.accepted.as_ref() == Some(&manifest) {
+        if [&self.accepted, &self.pending].into_iter().flatten().any(|it| *it == manifest) {
             return None; // read again after a restart of the reader
         }
         if let Some(reason) = self.objection(&manifest) {
@@ -335,8 +335,9 @@ fn parse_place(place: &str) -> Option<(u64, usize)> {
 }
 
 fn parse_chunk(place: &str, value: &[u8]) -> Result<((u64, usize), Chunk), String> {
-    let place = parse_place(place)
-        .ok_or_else(|| format!("key must end in /SLOT/INDEX, slot below {SLOTS}, index below {CHUNK_LIMIT}"))?;
+    let place = parse_place(place).ok_or_else(|| {
+        format!("key must end in /SLOT/INDEX, slot below {SLOTS}, index below {CHUNK_LIMIT}")
+    })?;
     if value.len() > HEADER + CHUNK {
         return Err(format!("{} bytes; a chunk has at most {}", value.len(), HEADER + CHUNK));
     }

@@ -106,7 +106,8 @@ mod tests {
     #[test]
     fn the_index_is_small_for_the_same_and_large_for_another_distribution() {
         let reference = Reference::fit(&normal(10_000, 0.0, 1), 2);
-        let cases = [("same", 0.0, 0.0..0.02), ("shifted a little", 0.3, 0.05..0.15), ("shifted", 1.0, 0.6..2.0)];
+        let cases =
+            [("same", 0.0, 0.0..0.02), ("shifted a little", 0.3, 0.05..0.15), ("shifted", 1.0, 0.6..2.0)];
         for (name, shift, expected) in cases {
             let mut counts = reference.counts();
             reference.count(&normal(5000, shift, 2), &mut counts);

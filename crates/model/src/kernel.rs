@@ -165,7 +165,8 @@ impl Packed {
         let (mut weights, mut bias) = (Vec::new(), Vec::new());
         for first in (0..layer.outputs).step_by(BLOCK) {
             let neuron = |offset: usize| Some(first + offset).filter(|it| *it < layer.outputs);
-            let of = |offset, input| neuron(offset).map_or(0.0, |it| layer.weights[it * layer.inputs + input]);
+            let of =
+                |offset, input| neuron(offset).map_or(0.0, |it| layer.weights[it * layer.inputs + input]);
             weights.extend((0..layer.inputs).map(|input| std::array::from_fn(|it| of(it, input))));
             bias.push(std::array::from_fn(|it| neuron(it).map_or(0.0, |it| layer.bias[it])));
         }
@@ -210,7 +211,9 @@ fn run<const FMA: bool>(kernel: &Kernel, inputs: &[f32], scratch: &mut Scratch, 
                 summarise(&input[..features], &other[..features], scores, top);
             }
             Results::Residuals(residuals) => {
-                for (row, residuals) in residuals[first * features..].chunks_exact_mut(features).take(count).enumerate() {
+                for (row, residuals) in
+                    residuals[first * features..].chunks_exact_mut(features).take(count).enumerate()
+                {
                     for (value, lanes) in residuals.iter_mut().zip(one.iter()) {
                         *value = lanes[row];
                     }
@@ -305,7 +308,10 @@ fn summarise(input: &[Lanes], units: &[Lanes], scores: &mut [f32], top: &mut [[S
     for (lane, (score, top)) in scores.iter_mut().zip(top).enumerate() {
         *score = sum[lane] / present[lane].max(1.0);
         let total = if sum[lane] > 0.0 { sum[lane] } else { 1.0 };
-        *top = std::array::from_fn(|place| Share { feature: which[place][lane], share: best[place][lane] / total });
+        *top = std::array::from_fn(|place| Share {
+            feature: which[place][lane],
+            share: best[place][lane] / total,
+        });
     }
 }
 
@@ -388,18 +394,5 @@ fn multiply_add<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn tanh_is_close_to_the_library_everywhere() {
-        for instructions in Instructions::available() {
-            let inputs: Vec<f32> = (-12_000..=12_000).map(|it| it as f32 / 1000.0).collect();
-            let mut outputs = inputs.clone();
-            tanh_all(&mut outputs, instructions);
-            for (input, output) in inputs.iter().zip(outputs) {
-                assert!((output - input.tanh()).abs() < 5e-7, "{instructions:?}: tanh({input}) = {output}");
-            }
-        }
-    }
-}
+#[path = "kernel_tests.rs"]
+mod tests;

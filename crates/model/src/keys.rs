@@ -146,8 +146,11 @@ impl TrustedKeys {
     }
 
     fn key(file: &Path) -> Result<VerifyingKey, KeyError> {
-        let content =
-            |problem| KeyError::Content { file: file.to_owned(), expected: "ed25519 public key (PEM)", problem };
+        let content = |problem| KeyError::Content {
+            file: file.to_owned(),
+            expected: "ed25519 public key (PEM)",
+            problem,
+        };
         let key = VerifyingKey::from_public_key_pem(&read(file)?).map_err(|it| content(it.to_string()))?;
         // A weak key verifies signatures that nobody made.
         if key.is_weak() { Err(content("the key is weak".to_owned())) } else { Ok(key) }
@@ -175,7 +178,8 @@ fn read(file: &Path) -> Result<String, KeyError> {
     let error = |source| KeyError::File { action: "reading", file: file.to_owned(), source };
     let size = std::fs::metadata(file).map_err(error)?.len();
     if size > FILE_LIMIT {
-        let source = std::io::Error::new(std::io::ErrorKind::FileTooLarge, format!("{size} bytes are no key"));
+        let source =
+            std::io::Error::new(std::io::ErrorKind::FileTooLarge, format!("{size} bytes are no key"));
         return Err(error(source));
     }
     std::fs::read_to_string(file).map_err(error)
@@ -229,7 +233,12 @@ mod tests {
         assert!(Signer::load(&file).unwrap_err().to_string().starts_with("reading key file /"));
         std::fs::write(&file, "no key").unwrap();
         assert!(Signer::load(&file).unwrap_err().to_string().contains("holds no ed25519 private key"));
-        assert!(TrustedKeys::load(&[file.clone()]).unwrap_err().to_string().contains("holds no ed25519 public key"));
+        assert!(
+            TrustedKeys::load(&[file.clone()])
+                .unwrap_err()
+                .to_string()
+                .contains("holds no ed25519 public key")
+        );
         assert!(matches!(TrustedKeys::load(&[]), Err(KeyError::NoneTrusted)));
         let exists = Signer::generate().unwrap().save(&file).unwrap_err();
         assert!(exists.to_string().starts_with("writing key file /"));

@@ -148,7 +148,11 @@ impl CustomOp1 for FastTanh {
         "fast-tanh"
     }
 
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape), candle_core::Error> {
+    fn cpu_fwd(
+        &self,
+        storage: &CpuStorage,
+        layout: &Layout,
+    ) -> Result<(CpuStorage, Shape), candle_core::Error> {
         let values = storage.as_slice::<f32>()?;
         let Some((start, end)) = layout.contiguous_offsets() else {
             candle_core::bail!("fast tanh of a tensor that is not contiguous");
@@ -158,7 +162,12 @@ impl CustomOp1 for FastTanh {
         Ok((CpuStorage::F32(values), layout.shape().clone()))
     }
 
-    fn bwd(&self, _: &Tensor, result: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>, candle_core::Error> {
+    fn bwd(
+        &self,
+        _: &Tensor,
+        result: &Tensor,
+        gradient: &Tensor,
+    ) -> Result<Option<Tensor>, candle_core::Error> {
         Ok(Some((gradient * (1.0 - result.sqr()?)?)?))
     }
 }
@@ -184,7 +193,8 @@ mod tests {
             for (index, layer) in network.layers.iter().enumerate() {
                 let neuron = |neuron: usize| {
                     let weights = &layer.weights[neuron * layer.inputs..][..layer.inputs];
-                    let sum: f64 = weights.iter().zip(&value).map(|(weight, it)| f64::from(*weight) * it).sum();
+                    let sum: f64 =
+                        weights.iter().zip(&value).map(|(weight, it)| f64::from(*weight) * it).sum();
                     let sum = sum + f64::from(layer.bias[neuron]);
                     if index + 1 < network.layers.len() { sum.tanh() } else { sum }
                 };

@@ -18,7 +18,8 @@ pub(crate) fn eigen(matrix: &[f64], n: usize) -> (Vec<f64>, Vec<Vec<f64>>) {
     (0..n).for_each(|it| v[it * n + it] = 1.0);
     let total: f64 = a.iter().map(|it| it * it).sum();
     for _ in 0..SWEEPS {
-        let off: f64 = (0..n).flat_map(|p| (0..p).map(move |q| (p, q))).map(|(p, q)| a[p * n + q].powi(2)).sum();
+        let off: f64 =
+            (0..n).flat_map(|p| (0..p).map(move |q| (p, q))).map(|(p, q)| a[p * n + q].powi(2)).sum();
         if off <= total * 1e-26 {
             break;
         }

@@ -137,7 +137,11 @@ pub fn verify_manifest(signed: &SignedManifest, trusted: &TrustedKeys) -> Result
 /// # Errors
 ///
 /// Says which check failed; they are made in the order of this page's picture.
-pub fn load(signed: &SignedManifest, bytes: &[u8], trusted: &TrustedKeys) -> Result<(Manifest, Model), LoadError> {
+pub fn load(
+    signed: &SignedManifest,
+    bytes: &[u8],
+    trusted: &TrustedKeys,
+) -> Result<(Manifest, Model), LoadError> {
     if bytes.len() > SIZE_LIMIT {
         return Err(LoadError::TooLarge { bytes: bytes.len() });
     }
@@ -201,7 +205,9 @@ fn read(bytes: &[u8]) -> Result<Parts, LoadError> {
     let about: About = serde_json::from_str(json).map_err(|it| format(it.to_string()))?;
     if about.format != FORMAT || about.kind != KIND {
         let About { format: found, kind, .. } = &about;
-        return Err(format(format!("format {found} of kind {kind:?}; this program reads format {FORMAT} of {KIND:?}")));
+        return Err(format(format!(
+            "format {found} of kind {kind:?}; this program reads format {FORMAT} of {KIND:?}"
+        )));
     }
     about.config.check()?;
     about.specification.check().map_err(format)?;
@@ -211,7 +217,10 @@ fn read(bytes: &[u8]) -> Result<Parts, LoadError> {
     let tensors = SafeTensors::deserialize(bytes).map_err(|it| format(it.to_string()))?;
     let expected = shapes(&about);
     if let Some(name) = tensors.names().into_iter().find(|it| !expected.iter().any(|(name, _)| name == it)) {
-        return Err(LoadError::Tensor { name: name.to_owned(), problem: "is not part of this kind of model".into() });
+        return Err(LoadError::Tensor {
+            name: name.to_owned(),
+            problem: "is not part of this kind of model".into(),
+        });
     }
     let tensor = |name: &str| values(&tensors, &expected, name);
     let hidden = widths(about.specification.features.len(), &about.config.hidden);
@@ -245,13 +254,15 @@ fn values(
     name: &str,
 ) -> Result<Vec<f32>, LoadError> {
     let problem = |problem: String| LoadError::Tensor { name: name.to_owned(), problem };
-    let shape = expected.iter().find(|(it, _)| it == name).map(|(_, shape)| shape.as_slice()).unwrap_or_default();
+    let shape =
+        expected.iter().find(|(it, _)| it == name).map(|(_, shape)| shape.as_slice()).unwrap_or_default();
     let tensor = tensors.tensor(name).map_err(|_| problem("is missing".to_owned()))?;
     if tensor.dtype() != Dtype::F32 || tensor.shape() != shape {
         let (dtype, found) = (tensor.dtype(), tensor.shape());
         return Err(problem(format!("is {dtype:?} of shape {found:?}, but must be F32 of shape {shape:?}")));
     }
-    let values: Vec<f32> = tensor.data().as_chunks::<4>().0.iter().map(|it| f32::from_le_bytes(*it)).collect();
+    let values: Vec<f32> =
+        tensor.data().as_chunks::<4>().0.iter().map(|it| f32::from_le_bytes(*it)).collect();
     // A golden row may lack a value; nothing else may.
     let finite = values.iter().all(|it| it.is_finite() || (name == "golden.rows" && it.is_nan()));
     if finite { Ok(values) } else { Err(LoadError::NotFinite { name: name.to_owned() }) }

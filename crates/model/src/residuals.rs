@@ -9,8 +9,9 @@ const SHRINKAGE: f64 = 0.02;
 /// Where the network reconstructs well, what is left depends on what the device is doing rather than on noise:
 /// with 0.001 here, cars at full power were false alarms forty times as often as cars at rest; with 0.5, ten times.
 const LEAST_EIGENVALUE: f64 = 0.5;
-/// Least scale of a feature's residual, in normalised units.
-const LEAST_SCALE: f64 = 1e-3;
+/// Least scale of a feature's residual, in normalised units: what is left of a feature that the network knows
+/// almost exactly, such as one of two values, is the network's own error and no measure of the device.
+const LEAST_SCALE: f64 = 0.02;
 
 /// The symmetric whitening of residuals: `units = W (residual − centre)`, of mean 0 and unit covariance over the
 /// residuals given.
@@ -71,7 +72,8 @@ pub(crate) fn denoiser(inputs: &[f32], features: usize, keep: &[bool], noise: f3
         let mut mapped = centre[i];
         for j in 0..features {
             let terms = values.iter().zip(&vectors);
-            let weight: f64 = terms.map(|(it, vector)| vector[i] * vector[j] * it.max(0.0) / (it.max(0.0) + noise)).sum();
+            let weight: f64 =
+                terms.map(|(it, vector)| vector[i] * vector[j] * it.max(0.0) / (it.max(0.0) + noise)).sum();
             weights[i * features + j] = weight as f32;
             mapped -= weight * centre[j];
         }
@@ -127,7 +129,11 @@ mod tests {
         for index in 0..20_000 {
             let (a, b) = (random.normal(), random.normal());
             let wild = index % 50 == 0;
-            residuals.extend(if wild { [100.0, -100.0, 0.0] } else { [a * 0.1 + 1.0, a * 0.05 + b * 0.1, 0.0] });
+            residuals.extend(if wild {
+                [100.0, -100.0, 0.0]
+            } else {
+                [a * 0.1 + 1.0, a * 0.05 + b * 0.1, 0.0]
+            });
             keep.push(!wild);
         }
         let whitening = whitening(&residuals, 3, &keep);
@@ -135,13 +141,18 @@ mod tests {
         let kept = residuals.chunks_exact(3).zip(&keep).filter(|(_, keep)| **keep);
         let count = kept.clone().count() as f32;
         for (row, _) in kept {
-            let unit = |i: usize| whitening.bias[i] + (0..3).map(|j| whitening.weights[i * 3 + j] * row[j]).sum::<f32>();
+            let unit = |i: usize| {
+                whitening.bias[i] + (0..3).map(|j| whitening.weights[i * 3 + j] * row[j]).sum::<f32>()
+            };
             let (first, second) = (unit(0), unit(1));
             sums[0] += first * first / count;
             sums[1] += second * second / count;
             sums[2] += first * second / count;
         }
-        assert!((sums[0] - 1.0).abs() < 0.1 && (sums[1] - 1.0).abs() < 0.1 && sums[2].abs() < 0.1, "{sums:?}");
+        assert!(
+            (sums[0] - 1.0).abs() < 0.1 && (sums[1] - 1.0).abs() < 0.1 && sums[2].abs() < 0.1,
+            "{sums:?}"
+        );
         assert!(whitening.weights.iter().all(|it| it.is_finite()));
     }
 }

@@ -70,6 +70,12 @@ impl Model {
         self.about.threshold
     }
 
+    /// The way from a row to the model's inputs.
+    #[must_use]
+    pub fn normaliser(&self) -> &Normaliser {
+        &self.normaliser
+    }
+
     /// Where the training rows lay.
     #[must_use]
     pub fn reference(&self) -> &Reference {

@@ -9,7 +9,6 @@
 //! The result is a function of (configuration, seed, set of rows): rows are put in order of device and time, so
 //! it does not matter in which order partitions were read.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -18,25 +17,19 @@ use telltale_features::{Fitting, Normaliser, Specification};
 use crate::artifact::{About, Artifact, FORMAT, GOLDEN_ROWS, KIND, Lineage, Parts};
 use crate::config::{ConfigError, TrainingConfig};
 use crate::drift::Reference;
-use crate::kernel::{Instructions, Kernel, Results, Scratch, Share, TOP};
-use crate::learn::{Learner, ROBUST};
+use crate::kept::Kept;
+use crate::kernel::Instructions;
+use crate::learn::Learner;
 use crate::network::{Dense, Network};
-use crate::random::{Random, mixed};
-use crate::residuals::{denoiser, whitening};
+use crate::random::Random;
 use crate::score::{Model, Scores};
+use crate::split::{Noisy, Split};
 use crate::threshold::threshold;
-use crate::trim::healthy;
 
 /// Least rows that a model can be trained on.
 pub const LEAST_ROWS: usize = 200;
-/// Devices below which minutes instead of devices are held back.
-const FEW_DEVICES: usize = 20;
-/// Rows of one device within this time are kept or left out together.
-const KEEP_TOGETHER_MS: i64 = 60_000;
 /// Times the unwell are looked for and training goes on without them.
 const ROUNDS: u32 = 2;
-/// Standard errors by which the mean residuals of held-back and learned devices may differ by chance.
-const CHANCE: f64 = 2.0;
 /// candle's `backward` recurses once per operation.
 const STACK: usize = 64 << 20;
 
@@ -71,6 +64,8 @@ pub struct Trained {
     pub artifact: Artifact,
     /// The model, ready to score.
     pub model: Model,
+    /// Its weights.
+    pub network: Network,
     /// Loss after each pass.
     pub curve: Vec<CurvePoint>,
     /// Columns that did not vary and so carry nothing; worth a warning.
@@ -80,11 +75,11 @@ pub struct Trained {
 /// One pass over the rows.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct CurvePoint {
-    /// Number of the pass, from 1.
+    /// Number of the pass, from 1; 0 is the linear network that training begins with.
     pub epoch: u32,
-    /// Mean loss of the pass's steps, with noise.
+    /// Mean loss of the pass's steps.
     pub loss: f32,
-    /// Loss on the held-back devices, without noise.
+    /// Loss on the held-back devices after the pass.
     pub held_back_loss: f32,
 }
 
@@ -150,21 +145,6 @@ pub enum TrainError {
     /// The model does not pass the checks that its readers make.
     #[error("the trained model does not pass its own checks")]
     Check(#[from] crate::loader::LoadError),
-}
-
-/// Rows that can be learned from, without the columns that only the filter needs.
-#[derive(Debug, Clone, Default)]
-struct Kept {
-    values: Vec<f32>,
-    devices: Vec<u64>,
-    times_ms: Vec<i64>,
-}
-
-/// A part of the rows, normalised.
-struct Split {
-    inputs: Vec<f32>,
-    devices: Vec<u64>,
-    keep: Vec<bool>,
 }
 
 impl Trainer {
@@ -281,8 +261,8 @@ impl Trainer {
             threshold,
             lineage,
         };
-        let (artifact, model) = packed(about, normaliser, network, whitening, &kept, &learning)?;
-        Ok(Trained { artifact, model, curve, constant_columns })
+        let (artifact, model) = packed(about, normaliser, network.clone(), whitening, &kept, &learning)?;
+        Ok(Trained { artifact, model, network, curve, constant_columns })
     }
 
     fn fit(&self, kept: &Kept, held_back: &[bool]) -> Normaliser {
@@ -304,14 +284,19 @@ impl Trainer {
         let config = &self.config;
         let features = start.features();
         let clean = learning.kept_inputs(features);
-        let held = held.kept_inputs(features);
+        let held = Noisy::new(held.kept_inputs(features), config.noise);
         let rows = clean.len() / features;
-        let passes = (config.visits / u64::from(ROUNDS) / rows.max(1) as u64).clamp(1, u64::from(config.epochs));
+        let passes =
+            (config.visits / u64::from(ROUNDS) / rows.max(1) as u64).clamp(1, u64::from(config.epochs));
         let mut learner = Learner::new(&start)?;
-        let mut best = (mean_loss(&start, &held), start);
+        let mut best = (held.mean_loss(&start), start);
+        if curve.is_empty() {
+            curve.push(CurvePoint { epoch: 0, loss: best.0, held_back_loss: best.0 });
+        }
         let mut order: Vec<usize> = (0..rows).collect();
         let (mut inputs, mut targets) = (Vec::new(), Vec::new());
-        let mut without_improvement = 0;
+        // The first steps leave a good beginning before they find a better end, so patience is with the steps alone.
+        let (mut lowest, mut without_improvement) = (f32::INFINITY, 0);
         for pass in 0..passes {
             if self.stop.load(Ordering::Relaxed) {
                 return Err(TrainError::Stopped);
@@ -331,9 +316,9 @@ impl Trainer {
             }
             let network = learner.network();
             let point = CurvePoint {
-                epoch: curve.len() as u32 + 1,
+                epoch: curve.len() as u32,
                 loss: total / steps,
-                held_back_loss: mean_loss(&network, &held),
+                held_back_loss: held.mean_loss(&network),
             };
             curve.push(point);
             if !point.loss.is_finite() || !point.held_back_loss.is_finite() || !network.is_finite() {
@@ -341,6 +326,9 @@ impl Trainer {
             }
             if point.held_back_loss < best.0 {
                 best = (point.held_back_loss, network);
+            }
+            if point.held_back_loss < lowest {
+                lowest = point.held_back_loss;
                 without_improvement = 0;
             } else {
                 without_improvement += 1;
@@ -370,8 +358,9 @@ fn packed(
     // Rows evenly over the devices, so over the states that a device can be in.
     let rows = kept.devices.len();
     let golden = (0..GOLDEN_ROWS).map(|it| it * (rows - 1) / (GOLDEN_ROWS - 1));
-    let golden_rows: Vec<f32> =
-        golden.flat_map(|it| kept.values[it * features..][..features].iter().map(|it| finite_or_nan(*it))).collect();
+    let golden_rows: Vec<f32> = golden
+        .flat_map(|it| kept.values[it * features..][..features].iter().map(|it| finite_or_nan(*it)))
+        .collect();
     let mut parts = Parts {
         about,
         reference: Reference::fit(&learning.inputs, features),
@@ -392,159 +381,4 @@ fn packed(
 
 fn finite_or_nan(value: f32) -> f32 {
     if value.is_finite() { value } else { f32::NAN }
-}
-
-impl Kept {
-    /// At most `capacity` rows: whole minutes of devices, by hash, whatever the order they came in.
-    fn limited(&self, features: usize, capacity: usize) -> Self {
-        if self.devices.len() <= capacity {
-            return self.clone();
-        }
-        let mut order: Vec<usize> = (0..self.devices.len()).collect();
-        let rank = |row: usize| {
-            let minute = self.times_ms[row].div_euclid(KEEP_TOGETHER_MS);
-            mixed(self.devices[row] ^ mixed(minute as u64))
-        };
-        order.sort_by(|one, other| rank(*one).cmp(&rank(*other)).then_with(|| self.compare(*one, *other, features)));
-        order.truncate(capacity);
-        self.chosen(&order, features)
-    }
-
-    /// The rows in order of device and time.
-    fn ordered(&self, features: usize) -> Self {
-        let mut order: Vec<usize> = (0..self.devices.len()).collect();
-        order.sort_by(|one, other| self.compare(*one, *other, features));
-        self.chosen(&order, features)
-    }
-
-    /// By device, time and, should both be equal, value.
-    fn compare(&self, one: usize, other: usize, features: usize) -> std::cmp::Ordering {
-        let place = |row: usize| (self.devices[row], self.times_ms[row]);
-        let bits = |row: usize| self.values[row * features..][..features].iter().map(|it| it.to_bits());
-        place(one).cmp(&place(other)).then_with(|| bits(one).cmp(bits(other)))
-    }
-
-    fn chosen(&self, order: &[usize], features: usize) -> Self {
-        Self {
-            values: order.iter().flat_map(|row| &self.values[row * features..][..features]).copied().collect(),
-            devices: order.iter().map(|row| self.devices[*row]).collect(),
-            times_ms: order.iter().map(|row| self.times_ms[*row]).collect(),
-        }
-    }
-
-    /// Which rows are held back: those of a share of the devices, by hash; of few devices, a share of their minutes.
-    fn held_back(&self, share: f64) -> Vec<bool> {
-        let devices: BTreeSet<u64> = self.devices.iter().copied().collect();
-        let few = devices.len() < FEW_DEVICES;
-        let unit = |row: usize| {
-            let minute = if few { self.times_ms[row].div_euclid(KEEP_TOGETHER_MS) as u64 + 1 } else { 0 };
-            mixed(self.devices[row] ^ mixed(minute).rotate_left(17) ^ 0x7E11_7A1E)
-        };
-        let limit = (share * u64::MAX as f64) as u64;
-        let mut held: Vec<bool> = (0..self.devices.len()).map(|row| unit(row) < limit).collect();
-        let count = held.iter().filter(|it| **it).count();
-        // One minute of one device cannot be split by hash: then the newest rows are held back.
-        let sensible = held.len() / 50..=held.len() - held.len() / 4;
-        if !sensible.contains(&count) {
-            let first = ((1.0 - share) * held.len() as f64) as usize;
-            held.iter_mut().enumerate().for_each(|(row, it)| *it = row >= first);
-        }
-        held
-    }
-}
-
-impl Split {
-    fn new(kept: &Kept, normaliser: &Normaliser, belongs: impl Fn(usize) -> bool) -> Self {
-        let features = normaliser.specification().features.len();
-        let rows: Vec<usize> = (0..kept.devices.len()).filter(|it| belongs(*it)).collect();
-        let part = kept.chosen(&rows, features);
-        let mut inputs = Vec::new();
-        normaliser.apply(&part.values, features, &mut inputs);
-        Self { inputs, devices: part.devices, keep: vec![true; rows.len()] }
-    }
-
-    /// Inputs of the rows that are kept, missing values as 0.
-    fn kept_inputs(&self, features: usize) -> Vec<f32> {
-        let rows = self.inputs.chunks_exact(features).zip(&self.keep).filter(|(_, keep)| **keep);
-        rows.flat_map(|(row, _)| row).map(|it| if it.is_nan() { 0.0 } else { *it }).collect()
-    }
-
-    /// The rows that say what is usual: those held back, and the learned ones too unless the network knows them too
-    /// well, which shows in residuals that are smaller by more than chance. More rows make a steadier threshold.
-    fn scale_with(network: &Network, learned: &Self, held: Self) -> Self {
-        let (learned_mean, learned_error) = learned.typical_residual(network);
-        let (held_mean, held_error) = held.typical_residual(network);
-        if held_mean - learned_mean > CHANCE * learned_error.hypot(held_error) {
-            return held;
-        }
-        Self {
-            inputs: [learned.inputs.as_slice(), &held.inputs].concat(),
-            devices: [learned.devices.as_slice(), &held.devices].concat(),
-            keep: [learned.keep.as_slice(), &held.keep].concat(),
-        }
-    }
-
-    /// Mean over the devices of the log of their mean squared residual, and its standard error.
-    fn typical_residual(&self, network: &Network) -> (f64, f64) {
-        let features = network.features();
-        let residuals = residuals(network, &self.inputs);
-        let (mut sum, mut squares, mut count) = (0.0, 0.0, 0.0);
-        let mut start = 0;
-        for device in self.devices.chunk_by(|one, other| one == other) {
-            let rows = start..start + device.len();
-            start = rows.end;
-            let kept = rows.filter(|it| self.keep[*it]);
-            let values = kept.flat_map(|it| &residuals[it * features..][..features]);
-            let (total, number) = values.fold((0.0, 0.0), |(total, number), it| (total + f64::from(it * it), number + 1.0));
-            if number > 0.0 {
-                let log = f64::ln(total / number + 1e-12);
-                (sum, squares, count) = (sum + log, squares + log * log, count + 1.0);
-            }
-        }
-        let mean = sum / f64::max(count, 1.0);
-        let variance = (squares / f64::max(count, 1.0) - mean * mean).max(0.0);
-        (mean, (variance / f64::max(count - 1.0, 1.0)).sqrt())
-    }
-
-    fn denoiser(&self, features: usize, noise: f32) -> Dense {
-        let known: Vec<f32> = self.inputs.iter().map(|it| if it.is_nan() { 0.0 } else { *it }).collect();
-        denoiser(&known, features, &self.keep, noise)
-    }
-
-    fn whiten(&self, network: &Network) -> Dense {
-        whitening(&residuals(network, &self.inputs), network.features(), &self.keep)
-    }
-
-    fn scores(&self, network: &Network, whitening: &Dense) -> Vec<f32> {
-        let kernel = Kernel::new(network, whitening, Instructions::detect());
-        let rows = self.devices.len();
-        let (mut scores, mut top) = (vec![0.0; rows], vec![[Share::default(); TOP]; rows]);
-        kernel.run(&self.inputs, &mut Scratch::default(), &mut Results::Scores(&mut scores, &mut top));
-        scores
-    }
-
-    fn kept_scores(&self, network: &Network, whitening: &Dense) -> Vec<f32> {
-        let scores = self.scores(network, whitening);
-        scores.into_iter().zip(&self.keep).filter(|(_, keep)| **keep).map(|(score, _)| score).collect()
-    }
-
-    fn trim(&mut self, network: &Network, whitening: &Dense) {
-        self.keep = healthy(&self.scores(network, whitening), &self.devices);
-    }
-}
-
-fn residuals(network: &Network, inputs: &[f32]) -> Vec<f32> {
-    let features = network.features();
-    let unused = Dense { inputs: features, outputs: 0, weights: Vec::new(), bias: Vec::new() };
-    let mut residuals = vec![0.0; inputs.len()];
-    let kernel = Kernel::new(network, &unused, Instructions::detect());
-    kernel.run(inputs, &mut Scratch::default(), &mut Results::Residuals(&mut residuals));
-    residuals
-}
-
-/// The loss that is learned by, without noise.
-fn mean_loss(network: &Network, inputs: &[f32]) -> f32 {
-    let residuals = residuals(network, inputs);
-    let terms = residuals.iter().map(|it| f64::from(ROBUST * ROBUST * ((1.0 + (it / ROBUST).powi(2)).sqrt() - 1.0)));
-    (terms.sum::<f64>() / residuals.len().max(1) as f64) as f32
 }

@@ -1,0 +1,112 @@
+use super::*;
+use crate::learn::Learner;
+use crate::random::Random;
+use proptest::prelude::*;
+
+#[test]
+fn tanh_is_close_to_the_library_everywhere() {
+    for instructions in Instructions::available() {
+        let inputs: Vec<f32> = (-12_000..=12_000).map(|it| it as f32 / 1000.0).collect();
+        let mut outputs = inputs.clone();
+        tanh_all(&mut outputs, instructions);
+        for (input, output) in inputs.iter().zip(outputs) {
+            assert!((output - input.tanh()).abs() < 5e-7, "{instructions:?}: tanh({input}) = {output}");
+        }
+    }
+}
+
+/// A network with all weights drawn at random, also those that begin at 0.
+fn network(features: usize, hidden: &[usize], random: &mut Random) -> Network {
+    let mut draw = |count: usize| (0..count).map(|_| random.normal() * 0.4).collect::<Vec<_>>();
+    let linear = Dense {
+        inputs: features,
+        outputs: features,
+        weights: draw(features * features),
+        bias: draw(features),
+    };
+    let mut network = Network::initial(linear, hidden, &mut Random::new(1));
+    for layer in &mut network.layers {
+        layer.weights = draw(layer.weights.len());
+        layer.bias = draw(layer.bias.len());
+    }
+    network
+}
+
+fn scores(kernel: &Kernel, inputs: &[f32], features: usize) -> (Vec<f32>, Vec<[Share; TOP]>) {
+    let rows = inputs.len() / features;
+    let (mut scores, mut top) = (vec![0.0; rows], vec![[Share::default(); TOP]; rows]);
+    kernel.run(inputs, &mut Scratch::default(), &mut Results::Scores(&mut scores, &mut top));
+    (scores, top)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// The fused pass computes what candle computes, whichever instructions it uses.
+    #[test]
+    fn the_fused_pass_equals_candle(
+        features in 2..40_usize,
+        hidden in prop::collection::vec(1..40_usize, 1..4),
+        rows in 1..60_usize,
+        seed in any::<u64>(),
+    ) {
+        let mut random = Random::new(seed);
+        let network = network(features, &hidden, &mut random);
+        let inputs: Vec<f32> = (0..rows * features).map(|_| random.normal() * 2.0).collect();
+        let candle = Learner::new(&network).unwrap().reconstruct(&inputs).unwrap();
+        let candle = candle.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let unused = Dense { inputs: features, outputs: 0, weights: vec![], bias: vec![] };
+        for instructions in Instructions::available() {
+            let kernel = Kernel::new(&network, &unused, instructions);
+            let mut residuals = vec![0.0; inputs.len()];
+            kernel.run(&inputs, &mut Scratch::default(), &mut Results::Residuals(&mut residuals));
+            for ((input, candle), residual) in inputs.iter().zip(&candle).zip(&residuals) {
+                let (expected, scale) = (input - candle, 1.0 + candle.abs());
+                prop_assert!((residual - expected).abs() < 2e-4 * scale, "{instructions:?}: {residual} {expected}");
+            }
+        }
+    }
+
+    /// A batch scores as its rows would one by one, bit for bit; a missing value contributes nothing.
+    #[test]
+    fn a_batch_scores_as_its_rows_one_by_one(
+        rows in 1..50_usize,
+        missing in prop::collection::vec(any::<prop::sample::Index>(), 0..20),
+        seed in any::<u64>(),
+    ) {
+        let features = 7;
+        let mut random = Random::new(seed);
+        let network = network(features, &[9, 3], &mut random);
+        let weights = (0..features * features).map(|_| random.normal()).collect();
+        let whitening = Dense { inputs: features, outputs: features, weights, bias: vec![0.1; features] };
+        let mut inputs: Vec<f32> = (0..rows * features).map(|_| random.normal() * 3.0).collect();
+        missing.iter().for_each(|it| inputs[it.index(rows * features)] = f32::NAN);
+        for instructions in Instructions::available() {
+            let kernel = Kernel::new(&network, &whitening, instructions);
+            let (batch, top) = scores(&kernel, &inputs, features);
+            for (row, input) in inputs.chunks_exact(features).enumerate() {
+                let (single, single_top) = scores(&kernel, input, features);
+                prop_assert_eq!(batch[row].to_bits(), single[0].to_bits());
+                prop_assert_eq!(top[row], single_top[0]);
+                prop_assert!(batch[row].is_finite() && batch[row] >= 0.0);
+                let shares = top[row].map(|it| it.share);
+                prop_assert!(shares[0] >= shares[1] && shares[1] >= shares[2] && shares.iter().sum::<f32>() < 1.001);
+                for it in top[row].iter().filter(|it| it.share > 0.0) {
+                    prop_assert!(!input[it.feature as usize].is_nan(), "a missing value is no evidence");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_score_is_the_mean_of_its_squared_units_and_shares_say_which() {
+    let linear = Dense { inputs: 4, outputs: 4, weights: vec![0.0; 16], bias: vec![0.0; 4] };
+    let mut identity = linear.clone();
+    (0..4).for_each(|it| identity.weights[it * 5] = 1.0);
+    let kernel = Kernel::new(&Network::linear(linear), &identity, Instructions::detect());
+    let (found, top) = scores(&kernel, &[1.0, -3.0, 0.0, 2.0, 1.0, f32::NAN, 1.0, 1.0], 4);
+    assert_eq!(found, [14.0 / 4.0, 1.0]);
+    assert_eq!(top[0].map(|it| it.feature), [1, 3, 0]);
+    assert_eq!(top[0].map(|it| it.share), [9.0 / 14.0, 4.0 / 14.0, 1.0 / 14.0]);
+}
