@@ -10,7 +10,7 @@
 
 use kafka_protocol::ResponseError;
 
-use super::raw;
+use super::{codec, raw};
 
 /// Bytes of a batch before its records.
 pub(crate) const HEADER_BYTES: usize = 61;
@@ -118,10 +118,8 @@ fn refuse<T>(error: ResponseError, why: &'static str) -> Result<T, Refusal> {
     Err(Refusal { error, why })
 }
 
-/// Checks what a producer sent for one partition: exactly one batch, whole and consistent.
-///
-/// Records of an uncompressed batch are walked and counted. Those of a compressed batch are stored unseen,
-/// so its count is only compared with the offsets it takes.
+/// Checks what a producer sent for one partition: exactly one batch, whole and consistent, whose records can be
+/// read and are as many as it says.
 pub(crate) fn check(bytes: &[u8]) -> Result<Header, Refusal> {
     let Some(header) = Header::read(bytes) else {
         return refuse(ResponseError::CorruptMessage, "the record batch is shorter than its header");
@@ -156,13 +154,14 @@ pub(crate) fn check(bytes: &[u8]) -> Result<Header, Refusal> {
     if header.is_transactional() && !header.has_producer() {
         return refuse(ResponseError::InvalidRecord, "a transactional batch without a producer id");
     }
-    match header.compression() {
-        0 => {}
-        1..=4 => return Ok(header),
-        _ => return refuse(ResponseError::UnsupportedCompressionType, "the compression type is unknown"),
+    if header.compression() > 4 {
+        return refuse(ResponseError::UnsupportedCompressionType, "the compression type is unknown");
     }
+    let Ok(plain) = codec::decompressed(&header, bytes) else {
+        return refuse(ResponseError::CorruptMessage, "the records cannot be decompressed");
+    };
     let mut expected = 0;
-    for record in raw::records(&bytes[HEADER_BYTES..]) {
+    for record in raw::records(&plain) {
         match record {
             Ok(record) if record.offset_delta == expected => expected += 1,
             Ok(_) => {
@@ -177,10 +176,12 @@ pub(crate) fn check(bytes: &[u8]) -> Result<Header, Refusal> {
     Ok(header)
 }
 
-/// Whether an uncompressed batch has a record without a key.
-pub(crate) fn has_missing_key(batch: &[u8]) -> bool {
-    let records = batch.get(HEADER_BYTES..).unwrap_or_default();
-    raw::records(records).any(|it| it.is_ok_and(|record| record.key.is_none()))
+/// Whether a batch has a record without a key.
+pub(crate) fn has_missing_key(header: &Header, batch: &[u8]) -> bool {
+    let Ok(plain) = codec::decompressed(header, batch) else {
+        return true;
+    };
+    raw::records(&plain).any(|it| it.is_ok_and(|record| record.key.is_none()))
 }
 
 /// The CRC that a whole batch should carry.

@@ -18,12 +18,12 @@ use tracing::debug;
 
 use super::batch::{self, Header};
 use super::catalog::{Partition, lock};
-use super::clock;
 use super::partition::PartitionLog;
 use super::producers::Producers;
 use super::raw::{self, Unreadable};
 use super::segment::Segment;
 use super::topic_config::TopicConfig;
+use super::{clock, codec};
 
 /// Compacts a partition if enough of it is new. The partition is locked for one segment at a time.
 pub(crate) fn apply(partition: &Partition, config: &TopicConfig, now: SystemTime) -> io::Result<()> {
@@ -70,7 +70,7 @@ fn note_keys(
 ) -> io::Result<()> {
     segment.walk(0, |header, batch| {
         if !header.is_control() && !producers.was_aborted(header.producer_id, header.base_offset) {
-            let Ok(plain) = raw::decompressed(header, &batch) else {
+            let Ok(plain) = codec::decompressed(header, &batch) else {
                 return true; // kept as it is
             };
             for record in raw::records(&plain).flatten() {
@@ -133,7 +133,7 @@ fn compacted(
     let mut kept = Vec::new();
     let mut count = 0;
     let mut newest = header.base_timestamp;
-    let packed = raw::decompressed(header, batch).and_then(|plain| {
+    let packed = codec::decompressed(header, batch).and_then(|plain| {
         for record in raw::records(&plain) {
             let record = record?;
             let offset = header.base_offset + i64::from(record.offset_delta);
@@ -144,7 +144,7 @@ fn compacted(
                 count += 1;
             }
         }
-        if count == 0 { Ok(Bytes::new()) } else { raw::compressed(header, &kept) }
+        if count == 0 { Ok(Bytes::new()) } else { codec::compressed(header, &kept) }
     });
     match packed {
         _ if count == 0

@@ -43,9 +43,7 @@ fn read(log: &PartitionLog, committed: bool) -> Vec<(i64, String, bool)> {
                         && header.base_offset < it.marker_offset
                 });
             if !header.is_control() && !aborted {
-                for record in
-                    raw::records(&raw::decompressed(&header, &Bytes::copy_from_slice(batch)).unwrap())
-                {
+                for record in raw::records(&codec::decompressed(&header, batch).unwrap()) {
                     let record = record.unwrap();
                     let key = String::from_utf8(record.key.unwrap().to_vec()).unwrap();
                     seen.push((header.base_offset + i64::from(record.offset_delta), key, record.has_value));

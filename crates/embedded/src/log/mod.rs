@@ -23,6 +23,7 @@ mod batch;
 mod broker;
 mod catalog;
 mod clock;
+mod codec;
 mod committed;
 mod compaction;
 mod connection;

@@ -19,6 +19,7 @@ use tokio::sync::Notify;
 use tracing::{error, info};
 
 use super::batch::{self, HEADER_BYTES, Header, Refusal};
+use super::codec;
 use super::producers::{Aborted, Producers, Verdict};
 use super::raw;
 use super::segment::Segment;
@@ -380,7 +381,7 @@ fn times(header: &Header, batch: &Bytes) -> Vec<(i64, i64)> {
     if header.is_log_append_time() {
         return whole;
     }
-    let Ok(plain) = raw::decompressed(header, batch) else {
+    let Ok(plain) = codec::decompressed(header, batch) else {
         return whole;
     };
     let time = |it: raw::Raw<'_>| {

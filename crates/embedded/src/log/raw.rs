@@ -1,10 +1,5 @@
 //! Records inside a batch, read in place: what counting, looking up by time and compaction need of them.
 
-use bytes::{BufMut, Bytes, BytesMut};
-use kafka_protocol::compression::{Compressor, Decompressor, Gzip, Lz4, Snappy, Zstd};
-
-use super::batch::{HEADER_BYTES, Header};
-
 /// One record where it lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Raw<'a> {
@@ -20,45 +15,6 @@ pub(crate) struct Raw<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the records of a batch cannot be read")]
 pub(crate) struct Unreadable;
-
-/// The records of a batch, decompressed.
-pub(crate) fn decompressed(header: &Header, batch: &Bytes) -> Result<Bytes, Unreadable> {
-    let mut packed = batch.slice(HEADER_BYTES.min(batch.len())..);
-    let copy = |plain: &mut Bytes| Ok(plain.clone());
-    match header.compression() {
-        0 => return Ok(packed),
-        1 => Gzip::decompress(&mut packed, copy),
-        2 => Snappy::decompress(&mut packed, copy),
-        3 => Lz4::decompress(&mut packed, copy),
-        4 => Zstd::decompress(&mut packed, copy),
-        _ => return Err(Unreadable),
-    }
-    .map_err(|_| Unreadable)
-}
-
-/// Records compressed the way the batch says.
-pub(crate) fn compressed(header: &Header, plain: &[u8]) -> Result<Bytes, Unreadable> {
-    /// The writers of the library differ in type and share this.
-    macro_rules! copy {
-        () => {
-            |out| {
-                out.put_slice(plain);
-                Ok(())
-            }
-        };
-    }
-    let mut packed = BytesMut::new();
-    match header.compression() {
-        0 => return Ok(Bytes::copy_from_slice(plain)),
-        1 => Gzip::compress(&mut packed, copy!()),
-        2 => Snappy::compress(&mut packed, copy!()),
-        3 => Lz4::compress(&mut packed, copy!()),
-        4 => Zstd::compress(&mut packed, copy!()),
-        _ => return Err(Unreadable),
-    }
-    .map_err(|_| Unreadable)?;
-    Ok(packed.freeze())
-}
 
 /// Walks over uncompressed records until they end or one of them is broken.
 pub(crate) fn records(bytes: &[u8]) -> impl Iterator<Item = Result<Raw<'_>, Unreadable>> {

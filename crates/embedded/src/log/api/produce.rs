@@ -46,7 +46,7 @@ fn append(broker: &Broker, topic: &Topic, data: &PartitionProduceData) -> Result
         return refused(ResponseError::InvalidRecord, "there are no records");
     };
     let header = batch::check(records)?;
-    if topic.config.compacts && header.compression() == 0 && batch::has_missing_key(records) {
+    if topic.config.compacts && batch::has_missing_key(&header, records) {
         return refused(ResponseError::InvalidRecord, "a compacted topic cannot take records without a key");
     }
     if !header.is_transactional() {
