@@ -1,7 +1,7 @@
 # Telltale's commands; `make help` lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo engines build test check bench fmt tools
+.PHONY: help demo engines up down status build test check bench fmt tools
 
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -14,6 +14,22 @@ demo: build ## Run the whole pipeline on this machine (ARGS="--cars 2000 --rate 
 
 engines: build ## Run only the embedded MQTT broker, Kafka log and schema registry (ARGS="--data DIR")
 	@$(TARGET)/release/telltale engines $(ARGS)
+
+# $(call given,NAME,--flag): the flag if NAME was given on the command line. The environment's KAFKA is our programs' setting,
+# a list of servers; as an argument of `make up` it is a number of brokers.
+given = $(if $(filter command,$(origin $(1))),$(2) '$($(1))')
+
+up: ## Start Apache Kafka, HiveMQ and Apicurio Registry (KAFKA=3 KAFKA_PORT= MQTT_PORT= REGISTRY_PORT= DIR=)
+	@./deploy/local/engines.sh up $(call given,DIR,--dir) $(call given,KAFKA,--kafka) $(call given,KAFKA_PORT,--kafka-port) \
+		$(call given,REGISTRY_PORT,--registry-port) $(call given,MQTT_PORT,--mqtt-port) \
+		$(call given,WEBSOCKET_PORT,--websocket-port) $(call given,MQTT_USER,--mqtt-user) \
+		$(call given,MQTT_PASSWORD_FILE,--mqtt-password-file) $(call given,TIMEOUT,--timeout)
+
+down: ## End what `make up` started; data stays
+	@./deploy/local/engines.sh down $(call given,DIR,--dir)
+
+status: ## Show what `make up` started, and the addresses for our programs
+	@./deploy/local/engines.sh status $(call given,DIR,--dir)
 
 # The whole workspace, always: a single package would select other features of the dependencies and compile them again.
 build: tools ## Build every program into target/release
