@@ -110,3 +110,12 @@ fn a_score_is_the_mean_of_its_squared_units_and_shares_say_which() {
     assert_eq!(top[0].map(|it| it.feature), [1, 3, 0]);
     assert_eq!(top[0].map(|it| it.share), [9.0 / 14.0, 4.0 / 14.0, 1.0 / 14.0]);
 }
+
+#[test]
+fn a_missing_value_leaves_no_residual_for_other_features_to_see() {
+    let linear = Dense { inputs: 2, outputs: 2, weights: vec![0.0; 4], bias: vec![0.0, 5.0] };
+    let sum = Dense { inputs: 2, outputs: 2, weights: vec![1.0, 1.0, 0.0, 1.0], bias: vec![0.0; 2] };
+    let kernel = Kernel::new(&Network::linear(linear), &sum, Instructions::detect());
+    let (found, _) = scores(&kernel, &[1.0, f32::NAN, 1.0, 5.0], 2);
+    assert_eq!(found, [1.0, 0.5]);
+}

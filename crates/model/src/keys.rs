@@ -234,7 +234,7 @@ mod tests {
         std::fs::write(&file, "no key").unwrap();
         assert!(Signer::load(&file).unwrap_err().to_string().contains("holds no ed25519 private key"));
         assert!(
-            TrustedKeys::load(&[file.clone()])
+            TrustedKeys::load(std::slice::from_ref(&file))
                 .unwrap_err()
                 .to_string()
                 .contains("holds no ed25519 public key")
