@@ -292,7 +292,8 @@ impl Broker {
         }
         let transactions = lock(&self.transactions);
         let groups = lock(&self.groups);
-        let catalog = self.catalog();
+        // To write, so that nobody moves the start of a partition between the snapshot and its writing.
+        let catalog = self.catalog_mut();
         let entries = self.snapshot(&transactions, &groups, &catalog);
         lock(&self.journal).rewrite(&entries)
     }

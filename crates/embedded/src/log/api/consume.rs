@@ -119,11 +119,14 @@ pub(super) fn delete_records(broker: &Broker, request: DeleteRecordsRequest) -> 
 }
 
 fn delete_before(broker: &Broker, name: &str, index: i32, offset: i64) -> Result<i64, ResponseError> {
-    let (topic, partition) = broker.partition(name, index)?;
+    // Held to the end: the journal is not rewritten in between, which would lose the new start.
+    let catalog = broker.catalog();
+    let topic = catalog.get(name).ok_or(ResponseError::UnknownTopicOrPartition)?;
+    let partition = topic.partition(index).ok_or(ResponseError::UnknownTopicOrPartition)?;
     if !topic.config.deletes {
         return Err(ResponseError::PolicyViolation);
     }
-    let mut log = lock(&partition);
+    let mut log = lock(partition);
     let offset = if offset == -1 { log.end() } else { offset };
     if offset < 0 || offset > log.end() {
         return Err(ResponseError::OffsetOutOfRange);
