@@ -1,5 +1,7 @@
 //! The command line: every command with its flags.
 
+mod models;
+
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU64;
 use std::path::PathBuf;
@@ -7,6 +9,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use telltale_kafka::{KafkaConfig, RegistryConfig};
 use telltale_mqtt::MqttConfig;
+
+pub use models::{DeadLettersCommand, ModelsCommand};
 
 /// Streaming machine learning for fleets of connected devices
 ///
@@ -151,7 +155,7 @@ pub struct DemoArgs {
     pub plain: bool,
 
     /// What is logged: a level, or `target=level` directives separated by commas
-    #[arg(long, env = "LOG", value_name = "FILTER", default_value = "warn")]
+    #[arg(long, env = "LOG", value_name = "FILTER", default_value = "warn,rumqttc=error")]
     pub log: String,
 
     /// Port of /livez, /readyz and /metrics; 0 takes any free one
@@ -232,70 +236,6 @@ pub enum From {
     Last,
     /// Behind the last record
     End,
-}
-
-/// `telltale models`
-#[derive(Debug, Subcommand)]
-pub enum ModelsCommand {
-    /// List every model that was published, which one is in force, and what was refused
-    List {
-        /// Where from.
-        #[command(flatten)]
-        connection: Connection,
-    },
-    /// Show one model: what it learnt from, its threshold, its hash, whether its signature holds
-    Show {
-        /// Version; the one in force if absent
-        version: Option<u64>,
-        /// File with the key (PEM) that signatures are checked with
-        #[arg(long, value_name = "FILE")]
-        verifying_key: Option<PathBuf>,
-        /// Where from.
-        #[command(flatten)]
-        connection: Connection,
-    },
-    /// Put an earlier version back in force
-    ///
-    /// Publishes the earlier model again with a higher generation, signed. The scorers take it over between two
-    /// transactions. The version numbers of predictions then fall once, and `verify` knows why.
-    Rollback {
-        /// Version to go back to
-        version: u64,
-        /// File with the key (PEM) that models are signed with
-        #[arg(long, value_name = "FILE")]
-        signing_key: PathBuf,
-        /// Where to.
-        #[command(flatten)]
-        connection: Connection,
-    },
-}
-
-/// `telltale dead-letters`
-#[derive(Debug, Subcommand)]
-pub enum DeadLettersCommand {
-    /// List the newest dead letters, one line each, and how many there are of each reason
-    List {
-        /// Most lines
-        #[arg(long, short = 'n', value_name = "COUNT", default_value_t = 20)]
-        count: usize,
-        /// Only those with this reason, such as schema-mismatch
-        #[arg(long, value_name = "REASON")]
-        reason: Option<String>,
-        /// Where from.
-        #[command(flatten)]
-        connection: Connection,
-    },
-    /// Show one dead letter whole
-    Show {
-        /// Its offset, as `list` prints it
-        offset: i64,
-        /// Its partition
-        #[arg(long, default_value_t = 0)]
-        partition: i32,
-        /// Where from.
-        #[command(flatten)]
-        connection: Connection,
-    },
 }
 
 /// `telltale verify`
@@ -400,7 +340,9 @@ mod tests {
         fn visit(command: &clap::Command, path: &str) {
             let path = format!("{path} {}", command.get_name());
             assert!(command.get_about().is_some(), "{path} has no help");
-            for argument in command.get_arguments().filter(|it| !matches!(it.get_id().as_str(), "help" | "version")) {
+            for argument in
+                command.get_arguments().filter(|it| !matches!(it.get_id().as_str(), "help" | "version"))
+            {
                 assert!(argument.get_help().is_some(), "{path} {} has no help", argument.get_id());
             }
             command.get_subcommands().for_each(|it| visit(it, &path));

@@ -8,7 +8,9 @@ use std::net::{IpAddr, TcpListener};
 #[non_exhaustive]
 pub enum PortError {
     /// Another process listens there.
-    #[error("port {port} for {purpose} is in use on {address}: stop what listens there, or choose another port with {flag} (0 takes any free one)")]
+    #[error(
+        "port {port} for {purpose} is in use on {address}: stop what listens there, or choose another port with {flag} (0 takes any free one)"
+    )]
     InUse {
         /// The port.
         port: u16,
@@ -110,7 +112,10 @@ mod tests {
         ];
         // Another process may hold the port just now; then that is the answer for the first flag.
         let error = check(HERE, &wanted).unwrap_err();
-        assert!(matches!(error, PortError::Twice { .. } | PortError::InUse { flag: "--mqtt-port", .. }), "{error}");
+        assert!(
+            matches!(error, PortError::Twice { .. } | PortError::InUse { flag: "--mqtt-port", .. }),
+            "{error}"
+        );
     }
 
     #[test]

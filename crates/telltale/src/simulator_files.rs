@@ -74,7 +74,8 @@ impl Ledgers {
             if path.extension().is_some_and(|it| it == LEDGER) {
                 let drained = path.with_extension(DRAINED).exists();
                 let into = if drained { &mut ledgers.drained } else { &mut ledgers.killed };
-                read(BufReader::new(File::open(&path).map_err(failed(&path))?), into).map_err(failed(&path))?;
+                read(BufReader::new(File::open(&path).map_err(failed(&path))?), into)
+                    .map_err(failed(&path))?;
             }
         }
         Ok(ledgers)

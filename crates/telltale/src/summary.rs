@@ -97,7 +97,8 @@ impl Summary {
     ///
     /// Returns an error when the file cannot be written.
     pub fn write(&self, path: &Path) -> Result<(), SummaryError> {
-        let text = serde_json::to_string_pretty(self).expect("a summary has text keys and finite numbers only");
+        let text =
+            serde_json::to_string_pretty(self).expect("a summary has text keys and finite numbers only");
         fs::write(path, text + "\n").map_err(|source| SummaryError { path: path.to_owned(), source })
     }
 }
@@ -126,9 +127,27 @@ mod tests {
         let value = serde_json::to_value(&summary).unwrap();
         let keys = |value: &serde_json::Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
         let mut expected = vec![
-            "cars", "rate", "seed", "seconds", "published", "acknowledged", "raw", "clean", "windows", "predictions",
-            "dead_letters", "lost", "duplicated", "first_prediction_seconds", "latency_ms", "models", "auc",
-            "false_alarm_rate", "modes", "cpu_seconds", "peak_rss_mb",
+            "cars",
+            "rate",
+            "seed",
+            "seconds",
+            "published",
+            "acknowledged",
+            "raw",
+            "clean",
+            "windows",
+            "predictions",
+            "dead_letters",
+            "lost",
+            "duplicated",
+            "first_prediction_seconds",
+            "latency_ms",
+            "models",
+            "auc",
+            "false_alarm_rate",
+            "modes",
+            "cpu_seconds",
+            "peak_rss_mb",
         ];
         let mut found = keys(&value);
         expected.sort_unstable();
@@ -148,7 +167,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("missing").join("s.json");
         let error = check(&path).unwrap_err();
-        assert!(error.to_string().contains("missing/s.json") && error.to_string().contains("--summary"), "{error}");
+        assert!(
+            error.to_string().contains("missing/s.json") && error.to_string().contains("--summary"),
+            "{error}"
+        );
         let path = folder.path().join("s.json");
         check(&path).unwrap();
         Summary::default().write(&path).unwrap();

@@ -37,7 +37,13 @@ mod tests {
         let mut batch = Batch::new("fleet-truth".into(), 0);
         let told = br#"{"car":"car-000001","mode":"tyre-leak","part":"11","start_ms":1000,"grown_ms":5000,"end_ms":9000}"#;
         batch.push(0, None, Some(b"car-000001"), Some(told), []);
-        batch.push(1, None, None, Some(br#"{"car":"a","mode":"b","start_ms":2,"grown_ms":1,"end_ms":3}"#), []);
+        batch.push(
+            1,
+            None,
+            None,
+            Some(br#"{"car":"a","mode":"b","start_ms":2,"grown_ms":1,"end_ms":3}"#),
+            [],
+        );
         batch.push(2, None, None, Some(b"nonsense"), []);
         batch.push(3, None, None, None, []);
         let found: Vec<_> = batch.records().filter_map(episode).collect();

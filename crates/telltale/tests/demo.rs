@@ -29,7 +29,10 @@ fn a_demo_loses_and_doubles_nothing_and_says_so() {
     // While it runs, everything can be looked into from outside.
     let probe = [&["probe", "--mqtt", after(&addresses, "MQTT")][..], &connection].concat();
     let text = succeed(&probe);
-    assert!(text.contains("acknowledged by the MQTT broker") && text.contains("by model cars version"), "{text}");
+    assert!(
+        text.contains("acknowledged by the MQTT broker") && text.contains("by model cars version"),
+        "{text}"
+    );
     let text = succeed(&[&["topics", "tail", "model-predictions", "-n", "1"][..], &connection].concat());
     assert!(text.contains("src: SENSOR_DATA_S_AVRO-") && text.contains("\"verdict\":"), "{text}");
     let text = succeed(&[&["models", "list"][..], &connection].concat());
@@ -41,7 +44,10 @@ fn a_demo_loses_and_doubles_nothing_and_says_so() {
     assert!(status.success(), "{text}");
     let summary = summary(&path);
     assert_eq!((count(&summary, "lost"), count(&summary, "duplicated")), (0, 0), "{text}");
-    assert_eq!((count(&summary, "cars"), count(&summary, "seed"), summary["rate"].as_f64()), (60, 7, Some(4.0)));
+    assert_eq!(
+        (count(&summary, "cars"), count(&summary, "seed"), summary["rate"].as_f64()),
+        (60, 7, Some(4.0))
+    );
     let published = count(&summary, "published");
     assert!(published > 500, "{published}");
     assert_eq!(count(&summary, "acknowledged"), published);
@@ -125,8 +131,26 @@ fn bad_input_is_answered_by_what_where_and_what_to_do() {
         (vec!["demo", "--rate", "0"], 2, &["--rate", "above 0"]),
         (demo(&["--data", below]), 1, &["file/data", "--data"]),
         (demo(&["--summary", "/nowhere/s.json"]), 1, &["/nowhere/s.json", "--summary"]),
-        (vec!["demo", "--kafka-port", &port, "--mqtt-port", "0", "--registry-port", "0", "--http-port", "0"], 1, &[&in_use, "--kafka-port"]),
-        (vec!["engines", "--kafka-port", &port, "--mqtt-port", "0", "--registry-port", "0"], 1, &[&in_use, "--kafka-port"]),
+        (
+            vec![
+                "demo",
+                "--kafka-port",
+                &port,
+                "--mqtt-port",
+                "0",
+                "--registry-port",
+                "0",
+                "--http-port",
+                "0",
+            ],
+            1,
+            &[&in_use, "--kafka-port"],
+        ),
+        (
+            vec!["engines", "--kafka-port", &port, "--mqtt-port", "0", "--registry-port", "0"],
+            1,
+            &[&in_use, "--kafka-port"],
+        ),
         (vec!["verify", "--data", folder.path().to_str().unwrap()], 1, &["is not the data folder of a demo"]),
         (vec!["preprocessor", "--http", "off", "--pipeline", broken], 1, &["pipeline.toml", "1"]),
     ];

@@ -21,12 +21,21 @@ use crate::view::numbers::grouped;
 /// Returns why it could not be done.
 pub fn run(command: DeadLettersCommand, stop: &CancellationToken) -> Result<(), Error> {
     match command {
-        DeadLettersCommand::List { count, reason, connection } => list(&connection, count, reason.as_deref(), stop),
-        DeadLettersCommand::Show { offset, partition, connection } => show_one(&connection, partition, offset, stop),
+        DeadLettersCommand::List { count, reason, connection } => {
+            list(&connection, count, reason.as_deref(), stop)
+        }
+        DeadLettersCommand::Show { offset, partition, connection } => {
+            show_one(&connection, partition, offset, stop)
+        }
     }
 }
 
-fn list(connection: &Connection, count: usize, reason: Option<&str>, stop: &CancellationToken) -> Result<(), Error> {
+fn list(
+    connection: &Connection,
+    count: usize,
+    reason: Option<&str>,
+    stop: &CancellationToken,
+) -> Result<(), Error> {
     let mut reader = Reader::open(&connection.kafka, Isolation::Committed)?;
     let mut newest = VecDeque::new();
     let mut reasons: BTreeMap<String, u64> = BTreeMap::new();
@@ -63,7 +72,12 @@ fn list(connection: &Connection, count: usize, reason: Option<&str>, stop: &Canc
     Ok(())
 }
 
-fn show_one(connection: &Connection, partition: i32, offset: i64, stop: &CancellationToken) -> Result<(), Error> {
+fn show_one(
+    connection: &Connection,
+    partition: i32,
+    offset: i64,
+    stop: &CancellationToken,
+) -> Result<(), Error> {
     let registry = Registry::new(&connection.registry)?;
     let mut reader = Reader::open(&connection.kafka, Isolation::Committed)?;
     let mut text = None;
@@ -85,7 +99,11 @@ fn line(record: Record<'_>) -> String {
     let place = record.source();
     let time = record.timestamp_ms().map_or_else(|| "no time".to_owned(), show::time);
     let key = record.key().map_or_else(|| "no key".to_owned(), show::value::plain);
-    let place = if place.partition == 0 { place.offset.to_string() } else { format!("{}-{}", place.partition, place.offset) };
+    let place = if place.partition == 0 {
+        place.offset.to_string()
+    } else {
+        format!("{}-{}", place.partition, place.offset)
+    };
     format!(
         "{place:>8}  {time}  {:<15} by {}, from {}, key {key}: {}",
         header(record, REASON_HEADER),

@@ -16,14 +16,17 @@ use crate::ports::{self, Wanted};
 /// Returns why they could not be started.
 pub fn run(args: &EnginesArgs) -> Result<(), Error> {
     ports::check(HERE, &wanted(args))?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Runtime)?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Runtime)?;
     let mut signals = runtime.block_on(async { Signals::catch() }).map_err(Error::Runtime)?;
     let engines = start(config(args, args.data.clone()))?;
     println!("MQTT broker      {}", engines.mqtt_addr());
     println!("Kafka log        {}", engines.kafka_addr());
     println!("schema registry  {}", engines.registry_url());
     match &args.data {
-        Some(data) => println!("kept in {}; what the broker holds for its clients is in memory", data.display()),
+        Some(data) => {
+            println!("kept in {}; what the broker holds for its clients is in memory", data.display())
+        }
         None => println!("in memory: all is gone at the end (--data DIR keeps log and registry)"),
     }
     println!("a single node for development and tests; Ctrl-C stops it");

@@ -51,8 +51,11 @@ pub fn generate(folder: &Path) -> Result<(PathBuf, PathBuf), Error> {
     }
     let signer = Signer::generate().map_err(Error::Key)?;
     // The public half first: a run that ends in between leaves no private key without it.
-    fs::write(&verifying, signer.public_pem())
-        .map_err(|source| Error::File { flag: "--out", path: verifying.clone(), source })?;
+    fs::write(&verifying, signer.public_pem()).map_err(|source| Error::File {
+        flag: "--out",
+        path: verifying.clone(),
+        source,
+    })?;
     signer.save(&signing).map_err(Error::Key)?;
     Ok((signing, verifying))
 }
@@ -67,13 +70,19 @@ pub fn take(folder: &Path) -> Result<(PathBuf, PathBuf), Error> {
     if signing.exists() {
         // Written again, so that the two halves always belong together.
         let signer = Signer::load(&signing).map_err(Error::Key)?;
-        fs::write(&verifying, signer.public_pem())
-            .map_err(|source| Error::File { flag: "--data", path: verifying.clone(), source })?;
+        fs::write(&verifying, signer.public_pem()).map_err(|source| Error::File {
+            flag: "--data",
+            path: verifying.clone(),
+            source,
+        })?;
         return Ok((signing, verifying));
     }
     if verifying.exists() {
-        fs::remove_file(&verifying)
-            .map_err(|source| Error::File { flag: "--data", path: verifying.clone(), source })?;
+        fs::remove_file(&verifying).map_err(|source| Error::File {
+            flag: "--data",
+            path: verifying.clone(),
+            source,
+        })?;
     }
     generate(folder)
 }

@@ -57,7 +57,9 @@ pub enum Error {
         count: usize,
     },
     /// There is no such dead letter.
-    #[error("there is no dead letter at offset {offset} of partition {partition}: its offsets are {first} up to, not including, {end}")]
+    #[error(
+        "there is no dead letter at offset {offset} of partition {partition}: its offsets are {first} up to, not including, {end}"
+    )]
     NoDeadLetter {
         /// Partition asked for.
         partition: i32,
@@ -94,7 +96,9 @@ pub enum Error {
         reason: String,
     },
     /// The broker did not answer.
-    #[error("the MQTT broker at {broker} did not acknowledge the reading within {timeout:?}: is it reachable (--mqtt)?")]
+    #[error(
+        "the MQTT broker at {broker} did not acknowledge the reading within {timeout:?}: is it reachable (--mqtt)?"
+    )]
     NotAcknowledged {
         /// Address of the broker.
         broker: String,
@@ -104,7 +108,9 @@ pub enum Error {
         source: Option<telltale_mqtt::Fault>,
     },
     /// The reading did not arrive.
-    #[error("the reading did not arrive in {topic} within {timeout:?}: ask /readyz of {service} why, or look at its log")]
+    #[error(
+        "the reading did not arrive in {topic} within {timeout:?}: ask /readyz of {service} why, or look at its log"
+    )]
     NotArrived {
         /// The topic.
         topic: &'static str,
@@ -127,7 +133,9 @@ pub enum Error {
     #[error(transparent)]
     Key(telltale_model::KeyError),
     /// A key would be overwritten.
-    #[error("{path} exists: models signed with it would no longer be taken; --replace replaces it nevertheless")]
+    #[error(
+        "{path} exists: models signed with it would no longer be taken; --replace replaces it nevertheless"
+    )]
     KeyExists {
         /// The file.
         path: PathBuf,

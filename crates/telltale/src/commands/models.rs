@@ -83,7 +83,10 @@ impl Known {
     #[must_use]
     pub fn rolled_back(&self, from: i64, to: i64) -> bool {
         let generations = |version: i64| {
-            self.decisions.iter().filter(move |(_, it)| i64::try_from(it.version) == Ok(version)).map(|(it, _)| *it)
+            self.decisions
+                .iter()
+                .filter(move |(_, it)| i64::try_from(it.version) == Ok(version))
+                .map(|(it, _)| *it)
         };
         generations(to).max().zip(generations(from).min()).is_some_and(|(back, before)| back > before)
     }
@@ -137,12 +140,19 @@ fn list(connection: &Connection, stop: &CancellationToken) -> Result<(), Error> 
         println!("no model yet");
         return Ok(());
     };
-    println!("{:<12} {:>7} {:>10}  {:<24} {:>12} {:>10}  {:<16}", "model", "version", "generation", "signed", "readings", "threshold", "sha256");
+    println!(
+        "{:<12} {:>7} {:>10}  {:<24} {:>12} {:>10}  {:<16}",
+        "model", "version", "generation", "signed", "readings", "threshold", "sha256"
+    );
     for (generation, it) in &known.decisions {
-        let (time, rows, threshold) = (show::time(it.created_ms), grouped(it.rows), figure(f64::from(it.threshold)));
+        let (time, rows, threshold) =
+            (show::time(it.created_ms), grouped(it.rows), figure(f64::from(it.threshold)));
         let sha256 = it.sha256.get(..16).unwrap_or(&it.sha256);
         let note = if *generation == in_force { "  ◀ in force" } else { "" };
-        println!("{:<12} {:>7} {generation:>10}  {time:<24} {rows:>12} {threshold:>10}  {sha256:<16}{note}", it.name, it.version);
+        println!(
+            "{:<12} {:>7} {generation:>10}  {time:<24} {rows:>12} {threshold:>10}  {sha256:<16}{note}",
+            it.name, it.version
+        );
     }
     if !known.others.is_empty() {
         println!("\nalso in {}:", topics::MODELS_AUDIT);
@@ -160,14 +170,33 @@ fn show_one(
     let known = Known::read(&connection.kafka, stop)?;
     let it = known.find(version)?;
     let in_force = known.in_force().is_some_and(|newest| newest.generation == it.generation);
-    println!("model {} version {}, generation {}{}", it.name, it.version, it.generation, if in_force { ", in force" } else { "" });
+    println!(
+        "model {} version {}, generation {}{}",
+        it.name,
+        it.version,
+        it.generation,
+        if in_force { ", in force" } else { "" }
+    );
     println!("  kind              {}", it.kind);
     println!("  signed            {}", show::time(it.created_ms));
-    println!("  learnt from       {} readings in {:.1} s, seed {}, code {}", grouped(it.rows), it.seconds, it.seed, it.code_version);
-    println!("  threshold         {} for a false alarm rate of {}", figure(f64::from(it.threshold)), percent(it.false_alarm_rate));
+    println!(
+        "  learnt from       {} readings in {:.1} s, seed {}, code {}",
+        grouped(it.rows),
+        it.seconds,
+        it.seed,
+        it.code_version
+    );
+    println!(
+        "  threshold         {} for a false alarm rate of {}",
+        figure(f64::from(it.threshold)),
+        percent(it.false_alarm_rate)
+    );
     println!("  artifact          {} bytes in {} chunks, sha256 {}", grouped(it.size), it.chunks, it.sha256);
     for range in &it.ranges {
-        println!("  read              {}-{} from {} up to {}", range.topic, range.partition, range.from, range.to);
+        println!(
+            "  read              {}-{} from {} up to {}",
+            range.topic, range.partition, range.from, range.to
+        );
     }
     if let Some(path) = verifying_key {
         verify(connection, it, path, stop)?;
@@ -177,7 +206,12 @@ fn show_one(
 }
 
 /// Puts the model together from the topic as a scorer does.
-fn verify(connection: &Connection, wanted: &Manifest, key: PathBuf, stop: &CancellationToken) -> Result<(), Error> {
+fn verify(
+    connection: &Connection,
+    wanted: &Manifest,
+    key: PathBuf,
+    stop: &CancellationToken,
+) -> Result<(), Error> {
     let trusted = TrustedKeys::load(&[key]).map_err(Error::Key)?;
     let mut assembler = Assembler::new(&wanted.name, trusted);
     let (mut found, mut refused) = (false, None);
@@ -192,7 +226,9 @@ fn verify(connection: &Connection, wanted: &Manifest, key: PathBuf, stop: &Cance
     if found {
         return Ok(());
     }
-    let reason = refused.unwrap_or_else(|| "its manifest was compacted away: only the newest is kept in the topic".to_owned());
+    let reason = refused.unwrap_or_else(|| {
+        "its manifest was compacted away: only the newest is kept in the topic".to_owned()
+    });
     Err(Error::NotVerified { version: wanted.version, reason })
 }
 
@@ -208,13 +244,20 @@ fn go_back(connection: &Connection, version: u64, key: &Path, stop: &Cancellatio
     let record = manifest_record(&manifest.name, &artifact::sign(&manifest, &signer));
     let mut outgoing = Outgoing::new();
     for topic in [topics::MODELS, topics::MODELS_AUDIT] {
-        let to = Destination { topic: outgoing.topic(topic), partition: None, timestamp_ms: Some(manifest.created_ms) };
+        let to = Destination {
+            topic: outgoing.topic(topic),
+            partition: None,
+            timestamp_ms: Some(manifest.created_ms),
+        };
         outgoing.push(to, Some(&record.key), Some(&record.value), None, &[]);
     }
     // Not the trainer's id: it would be fenced, and must go on.
     let id = format!("telltale-rollback-{}", manifest.name);
     let mut producer = Transactional::open(&connection.kafka, &id, PATIENCE, stop)?;
     producer.publish(&outgoing, stop).map_err(Error::Rollback)?;
-    println!("model {} version {version} is published as generation {}: scorers take it over now", manifest.name, manifest.generation);
+    println!(
+        "model {} version {version} is published as generation {}: scorers take it over now",
+        manifest.name, manifest.generation
+    );
     Ok(())
 }

@@ -47,7 +47,8 @@ pub fn run(args: &ProbeArgs, stop: &CancellationToken) -> Result<(), Error> {
     let needle = format!("\"event_time\":{event_time}");
     let is_ours = |record: Record<'_>| {
         let has_time = |value: &[u8]| value.windows(needle.len()).any(|it| it == needle.as_bytes());
-        (record.key() == Some(args.car.as_bytes()) && record.value().is_some_and(has_time)).then(|| record.source())
+        (record.key() == Some(args.car.as_bytes()) && record.value().is_some_and(has_time))
+            .then(|| record.source())
     };
     let raw = search.find(topics::SENSOR_DATA, None, is_ours, "the bridge", timeout)?;
     println!("{:>7} ms  in {raw}", started.elapsed().as_millis());
@@ -90,8 +91,11 @@ fn describe(record: Record<'_>) -> String {
 /// The reading with the name of the car and the time of now, as bytes.
 fn reading(file: Option<&Path>, car: &str) -> Result<(Bytes, i64), Error> {
     let text = match file {
-        Some(path) => std::fs::read_to_string(path)
-            .map_err(|source| Error::File { flag: "--reading", path: path.to_owned(), source })?,
+        Some(path) => std::fs::read_to_string(path).map_err(|source| Error::File {
+            flag: "--reading",
+            path: path.to_owned(),
+            source,
+        })?,
         None => READING.to_owned(),
     };
     let parsed: Result<serde_json::Map<String, serde_json::Value>, _> = serde_json::from_str(&text);
@@ -105,8 +109,15 @@ fn reading(file: Option<&Path>, car: &str) -> Result<(Bytes, i64), Error> {
     Ok((bytes.into(), event_time))
 }
 
-fn publish(endpoint: &Endpoint, car: &str, topic: &str, payload: Bytes, timeout: Duration) -> Result<(), Error> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Runtime)?;
+fn publish(
+    endpoint: &Endpoint,
+    car: &str,
+    topic: &str,
+    payload: Bytes,
+    timeout: Duration,
+) -> Result<(), Error> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Runtime)?;
     let address = || endpoint.address().to_string();
     let session = async {
         let options = device::Options::new(format!("telltale-probe-{car}-{}", std::process::id()));
@@ -176,7 +187,11 @@ impl<'a> Search<'a> {
                     Some(place)
                 })?;
                 if let Some(place) = dead {
-                    return Err(Error::DeadLetter { source_record: source.to_string(), place: place.to_string(), why });
+                    return Err(Error::DeadLetter {
+                        source_record: source.to_string(),
+                        place: place.to_string(),
+                        why,
+                    });
                 }
             }
             std::thread::sleep(PAUSE);

@@ -23,7 +23,9 @@ const LAST: u64 = 10;
 /// Returns why it could not be done.
 pub fn run(command: TopicsCommand, stop: &CancellationToken) -> Result<(), Error> {
     match command {
-        TopicsCommand::Create { partitions, replication, connection } => create(&connection, partitions, replication),
+        TopicsCommand::Create { partitions, replication, connection } => {
+            create(&connection, partitions, replication)
+        }
         TopicsCommand::List { connection } => list(&connection),
         TopicsCommand::Tail(args) => tail(&args, stop),
     }
@@ -51,7 +53,10 @@ fn create(connection: &Connection, partitions: i32, replication: i32) -> Result<
 fn list(connection: &Connection) -> Result<(), Error> {
     let topics = Topics::open(&connection.kafka)?.list()?;
     let reader = Reader::open(&connection.kafka, Isolation::Committed)?;
-    println!("{:<34} {:>10} {:>8} {:>16} {:>16}", "topic", "partitions", "copies", "first offsets", "offsets");
+    println!(
+        "{:<34} {:>10} {:>8} {:>16} {:>16}",
+        "topic", "partitions", "copies", "first offsets", "offsets"
+    );
     for topic in topics {
         let (mut gone, mut there) = (0, 0);
         for partition in reader.partitions(&topic.name)? {
@@ -60,9 +65,14 @@ fn list(connection: &Connection) -> Result<(), Error> {
             there += (range.end - range.start).max(0);
         }
         let (gone, there) = (grouped(gone.unsigned_abs()), grouped(there.unsigned_abs()));
-        println!("{:<34} {:>10} {:>8} {gone:>16} {there:>16}", topic.name, topic.partitions, topic.replication);
+        println!(
+            "{:<34} {:>10} {:>8} {gone:>16} {there:>16}",
+            topic.name, topic.partitions, topic.replication
+        );
     }
-    println!("\noffsets count the records there are and, where transactions wrote them, one more for each commit");
+    println!(
+        "\noffsets count the records there are and, where transactions wrote them, one more for each commit"
+    );
     Ok(())
 }
 
@@ -93,7 +103,8 @@ fn tail(args: &TailArgs, stop: &CancellationToken) -> Result<(), Error> {
         if !wanted {
             return ControlFlow::Continue(());
         }
-        let text = show::record(record, |id| registry.schema(id).map_err(|error| telltale_service::chain(&error)));
+        let text =
+            show::record(record, |id| registry.schema(id).map_err(|error| telltale_service::chain(&error)));
         written = writeln!(output, "{text}");
         left = left.map(|it| it - 1);
         if written.is_err() || left == Some(0) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }

@@ -29,7 +29,8 @@ pub fn run(args: &VerifyArgs, stop: &CancellationToken) -> Result<(), Error> {
         }
         None => {
             let ledgers = args.ledger.as_deref().map(Ledgers::read).transpose()?;
-            Check { kafka: &args.connection.kafka, drained: args.drained, ledgers, since: None, stop }.run()?
+            Check { kafka: &args.connection.kafka, drained: args.drained, ledgers, since: None, stop }
+                .run()?
         }
     };
     print!("{}", text(&found));
@@ -48,7 +49,9 @@ fn text(found: &Found) -> String {
     };
     if let Some((acknowledged, missing)) = found.acknowledged {
         let (acknowledged, missing) = (grouped(acknowledged), grouped(missing));
-        line(format!("acknowledged to the cars: {acknowledged} readings, {missing} of them not in sensor-data"));
+        line(format!(
+            "acknowledged to the cars: {acknowledged} readings, {missing} of them not in sensor-data"
+        ));
     }
     if let Some((acknowledged, missing)) = found.killed {
         line(format!(

@@ -3,15 +3,15 @@
 use telltale_service::Service;
 
 /// Readings that the simulator handed to its sessions.
-pub const PUBLISHED: &str = "readings_published_total";
+pub(crate) const PUBLISHED: &str = "readings_published_total";
 /// Readings that the broker acknowledged to the simulator.
-pub const ACKNOWLEDGED: &str = "readings_acknowledged_total";
+pub(crate) const ACKNOWLEDGED: &str = "readings_acknowledged_total";
 /// Cars of the simulator that are connected.
-pub const CONNECTED: &str = "cars_connected";
+pub(crate) const CONNECTED: &str = "cars_connected";
 
 /// The value of the metric `name` of `service`, summed over its labels; `None` when it has none.
 #[must_use]
-pub fn value(service: &Service, name: &str) -> Option<f64> {
+pub(crate) fn value(service: &Service, name: &str) -> Option<f64> {
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &service.registry()).ok()?;
     sum(&text, &format!("telltale_{}_{name}", service.name()))
@@ -19,7 +19,7 @@ pub fn value(service: &Service, name: &str) -> Option<f64> {
 
 /// The value as a count.
 #[must_use]
-pub fn count(service: &Service, name: &str) -> u64 {
+pub(crate) fn count(service: &Service, name: &str) -> u64 {
     value(service, name).filter(|it| *it >= 0.0).map_or(0, |it| it as u64)
 }
 

@@ -7,12 +7,12 @@
 //! ```
 
 mod drain;
-mod metrics;
 pub mod folder;
+mod metrics;
 mod pipeline;
 pub mod seen;
-pub mod signals;
 mod show;
+pub mod signals;
 pub mod warnings;
 pub mod watch;
 
@@ -69,9 +69,8 @@ pub fn run(args: &DemoArgs) -> Result<ExitCode, Error> {
     let mut show = Show::open(args, live, warnings, progress, pipeline.watch().clone(), started)?;
     let outcome = drive(args, &folder, &since, &mut pipeline, &mut show);
     show.close();
-    let outcome = outcome.map(|(seconds, counts, found)| {
-        summarise(args, pipeline.watch(), seconds, counts, found)
-    });
+    let outcome =
+        outcome.map(|(seconds, counts, found)| summarise(args, pipeline.watch(), seconds, counts, found));
     // Its clients would miss the engines.
     drop(show);
     drop(pipeline);
@@ -117,7 +116,8 @@ fn drive(
     let seconds = began.elapsed();
     show.phase(Phase::Draining)?;
     let drained = drain::drain(pipeline, show)?;
-    let counts = (metrics::count(&simulator, metrics::PUBLISHED), metrics::count(&simulator, metrics::ACKNOWLEDGED));
+    let counts =
+        (metrics::count(&simulator, metrics::PUBLISHED), metrics::count(&simulator, metrics::ACKNOWLEDGED));
     show.phase(Phase::Verifying)?;
     if drained == Drained::Fully {
         run.mark_drained()?;
@@ -192,7 +192,8 @@ fn telemetry(args: &DemoArgs, live: bool, warnings: &Warnings) -> Result<Telemet
         drain_timeout: Duration::from_secs(20).into(),
     };
     let warnings = warnings.clone();
-    let writer = if live { BoxMakeWriter::new(move || warnings.clone()) } else { BoxMakeWriter::new(io::stderr) };
+    let writer =
+        if live { BoxMakeWriter::new(move || warnings.clone()) } else { BoxMakeWriter::new(io::stderr) };
     Telemetry::start_with("demo", &process, writer).map_err(Error::Telemetry)
 }
 

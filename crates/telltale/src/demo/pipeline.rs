@@ -89,7 +89,8 @@ impl Pipeline {
         let (signing, verifying) = keys::take(&folder.keys())?;
         let kafka = ["--kafka".to_owned(), self.kafka.bootstrap.clone()];
         let registry = ["--registry".to_owned(), self.engines.registry_url()];
-        let (mqtt, seed, first_rows) = (self.mqtt.to_string(), args.seed.to_string(), first_rows(args).to_string());
+        let (mqtt, seed, first_rows) =
+            (self.mqtt.to_string(), args.seed.to_string(), first_rows(args).to_string());
         let false_alarms = args.false_alarm_rate.to_string();
         let (signing, verifying) = (text(&signing), text(&verifying));
         let both = [kafka.clone(), registry].concat();
@@ -97,7 +98,11 @@ impl Pipeline {
         let bridge = [&kafka[..], &["--mqtt".to_owned(), mqtt]].concat();
         self.launch("bridge", parse::<telltale_bridge::Config>(&bridge)?, telltale_bridge::run);
         let preprocessor = [&both[..], &flags(&[("--group", PREPROCESSOR_GROUP)])].concat();
-        self.launch("preprocessor", parse::<telltale_preprocessor::Config>(&preprocessor)?, telltale_preprocessor::run);
+        self.launch(
+            "preprocessor",
+            parse::<telltale_preprocessor::Config>(&preprocessor)?,
+            telltale_preprocessor::run,
+        );
         let scorer = flags(&[("--group", SCORER_GROUP), ("--trusted-key", &verifying)]);
         let scorer = [&both[..], &scorer].concat();
         self.launch("scorer", parse::<telltale_scorer::Config>(&scorer)?, telltale_scorer::run);
@@ -196,7 +201,11 @@ impl Drop for Pipeline {
         for service in self.services.drain(..) {
             let name = service.service().name();
             if let Err(error) = service.stop() {
-                tracing::warn!(service = name, error = telltale_service::chain(&*error), "not stopped in order");
+                tracing::warn!(
+                    service = name,
+                    error = telltale_service::chain(&*error),
+                    "not stopped in order"
+                );
             }
         }
         if let Err(error) = self.control.join(DRAIN) {
@@ -233,10 +242,11 @@ impl Stopping {
     }
 }
 
-/// Readings the first model learns from: those of the first five seconds, as far as that is few or many enough.
+/// Readings the first model learns from: those of the first four seconds, as far as that is neither too few to
+/// learn from nor more than are learnt from in a second.
 fn first_rows(args: &DemoArgs) -> u64 {
-    let five_seconds = f64::from(args.cars) * args.rate * 5.0;
-    (five_seconds as u64).clamp(300, 20_000)
+    let four_seconds = f64::from(args.cars) * args.rate * 4.0;
+    (four_seconds as u64).clamp(300, 8_000)
 }
 
 /// Counts SIGINT and SIGTERM from now on.
@@ -258,7 +268,8 @@ fn count_signals(control: &Service) -> Result<Arc<AtomicUsize>, Error> {
 /// The configuration of a service as its own command line makes it.
 fn parse<C: Parser>(arguments: &[String]) -> Result<C, Error> {
     let program = std::iter::once("telltale".to_owned());
-    C::try_parse_from(program.chain(arguments.iter().cloned())).map_err(|source| Error::ServiceFlags { source })
+    C::try_parse_from(program.chain(arguments.iter().cloned()))
+        .map_err(|source| Error::ServiceFlags { source })
 }
 
 fn flags(pairs: &[(&str, &str)]) -> Vec<String> {

@@ -160,7 +160,8 @@ mod tests {
     fn latencies_count_from_when_the_backlog_is_worked_off() {
         let mut seen = Seen::default();
         // Event time, and when it was seen: the first two waited for the model.
-        let times = [(1_000, 9_000), (8_990, 9_100), (9_050, 9_200), (9_150, 9_210), (9_300, 9_330), (9_400, 9_440)];
+        let times =
+            [(1_000, 9_000), (8_990, 9_100), (9_050, 9_200), (9_150, 9_210), (9_300, 9_330), (9_400, 9_440)];
         let batch = batch(&times.map(|(event_time, _)| (event_time, 1)));
         for (record, (_, now)) in batch.records().zip(times) {
             seen.prediction(record, now, Duration::from_millis(now as u64));

@@ -28,7 +28,7 @@ const WARNINGS: usize = 3;
 
 /// What is shown, and what it is made of.
 #[derive(Debug)]
-pub struct Show {
+pub(crate) struct Show {
     live: Option<Live>,
     screen: Screen,
     warnings: Warnings,
@@ -49,7 +49,7 @@ impl Show {
     /// # Errors
     ///
     /// Returns why the terminal or Kafka cannot be used.
-    pub fn open(
+    pub(crate) fn open(
         args: &DemoArgs,
         live: bool,
         warnings: Warnings,
@@ -68,16 +68,28 @@ impl Show {
         };
         let (simulator, cpu_seconds) = (None, None);
         let (looked, models_told) = (started, 0);
-        Ok(Self { live, screen, warnings, progress, watch, simulator, started, looked, base, cpu_seconds, models_told })
+        Ok(Self {
+            live,
+            screen,
+            warnings,
+            progress,
+            watch,
+            simulator,
+            started,
+            looked,
+            base,
+            cpu_seconds,
+            models_told,
+        })
     }
 
     /// Shows the metrics of this simulator from now on.
-    pub fn simulator(&mut self, service: &Service) {
+    pub(crate) fn simulator(&mut self, service: &Service) {
         self.simulator = Some(service.clone());
     }
 
     /// Shows where everything can be reached.
-    pub fn addresses(&mut self, addresses: String) {
+    pub(crate) fn addresses(&mut self, addresses: String) {
         if self.live.is_none() {
             println!("{addresses}");
         }
@@ -85,7 +97,7 @@ impl Show {
     }
 
     /// Asks how far the stages are.
-    pub fn progress(&mut self) -> &mut Progress {
+    pub(crate) fn progress(&mut self) -> &mut Progress {
         &mut self.progress
     }
 
@@ -94,7 +106,7 @@ impl Show {
     /// # Errors
     ///
     /// Returns an error when Kafka cannot be asked.
-    pub fn raw(&self) -> Result<u64, Error> {
+    pub(crate) fn raw(&self) -> Result<u64, Error> {
         Ok(self.progress.offsets()?.raw_end.saturating_sub(self.base.raw_end))
     }
 
@@ -103,7 +115,7 @@ impl Show {
     /// # Errors
     ///
     /// Returns an error when the terminal cannot be written to.
-    pub fn phase(&mut self, phase: Phase) -> Result<(), Error> {
+    pub(crate) fn phase(&mut self, phase: Phase) -> Result<(), Error> {
         if self.screen.phase != phase {
             self.screen.phase = phase;
             self.look();
@@ -117,7 +129,7 @@ impl Show {
     /// # Errors
     ///
     /// Returns an error when the terminal cannot be used.
-    pub fn tick(&mut self) -> Result<bool, Error> {
+    pub(crate) fn tick(&mut self) -> Result<bool, Error> {
         let stop = match &mut self.live {
             Some(live) => live.asked_to_stop(TICK).map_err(Error::Output)?,
             None => {
@@ -135,7 +147,7 @@ impl Show {
     }
 
     /// Gives the terminal back and prints the warnings it hid.
-    pub fn close(&mut self) {
+    pub(crate) fn close(&mut self) {
         if self.live.take().is_some() {
             self.warnings.latest(usize::MAX).iter().for_each(|it| eprintln!("{it}"));
         }
@@ -184,7 +196,8 @@ impl Show {
             _ => {}
         }
         let usage = Usage::of_this_process();
-        self.screen.cores_busy = usage.cpu_seconds.zip(self.cpu_seconds).map(|(now, before)| (now - before) / seconds);
+        self.screen.cores_busy =
+            usage.cpu_seconds.zip(self.cpu_seconds).map(|(now, before)| (now - before) / seconds);
         self.cpu_seconds = usage.cpu_seconds;
         self.screen.memory_mb = usage.rss_mb;
         self.screen.warnings = self.warnings.latest(WARNINGS);
@@ -194,7 +207,10 @@ impl Show {
         let (published, acknowledged) = match &self.simulator {
             Some(simulator) => {
                 self.screen.connected = metrics::count(simulator, metrics::CONNECTED);
-                (metrics::count(simulator, metrics::PUBLISHED), metrics::count(simulator, metrics::ACKNOWLEDGED))
+                (
+                    metrics::count(simulator, metrics::PUBLISHED),
+                    metrics::count(simulator, metrics::ACKNOWLEDGED),
+                )
             }
             None => (0, 0),
         };

@@ -39,7 +39,10 @@ impl Warnings {
 impl io::Write for Warnings {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         // The log writes whole events.
-        String::from_utf8_lossy(bytes).lines().filter(|it| !it.trim().is_empty()).for_each(|it| self.push(it));
+        String::from_utf8_lossy(bytes)
+            .lines()
+            .filter(|it| !it.trim().is_empty())
+            .for_each(|it| self.push(it));
         Ok(bytes.len())
     }
 

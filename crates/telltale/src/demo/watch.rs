@@ -57,7 +57,10 @@ impl Watch {
 /// Milliseconds since 1970.
 #[must_use]
 pub fn now_ms() -> i64 {
-    #[expect(clippy::disallowed_methods, reason = "the wall clock measures: latency from publish to prediction")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the wall clock measures: latency from publish to prediction"
+    )]
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
 }

@@ -145,7 +145,10 @@ impl Truth {
     #[must_use]
     pub fn ended_since(&self, car: &str, from_ms: i64, to_ms: i64) -> Option<&str> {
         let of_car = self.by_car.get(car)?;
-        let ended = of_car.iter().map(|&it| &self.episodes[it].0).find(|it| from_ms < it.end_ms && it.end_ms <= to_ms)?;
+        let ended = of_car
+            .iter()
+            .map(|&it| &self.episodes[it].0)
+            .find(|it| from_ms < it.end_ms && it.end_ms <= to_ms)?;
         Some(&ended.mode)
     }
 
@@ -186,13 +189,22 @@ impl Truth {
             let (episodes, delays) = modes.entry(&episode.mode).or_default();
             *episodes += 1;
             // The first reading of an episode comes up to one interval after its start.
-            let began = if self.scored_before(episode) { episode.start_ms } else { seen.first_ms.unwrap_or_default() };
+            let began = if self.scored_before(episode) {
+                episode.start_ms
+            } else {
+                seen.first_ms.unwrap_or_default()
+            };
             delays.extend(seen.found_ms.map(|it| it - began));
         }
         let modes = modes.into_iter().map(|(mode, (episodes, mut delays))| {
             delays.sort_unstable();
             let median = delays.get(delays.len() / 2).map(|&it| it as f64 / 1000.0);
-            ModeFound { mode: mode.to_owned(), episodes, found: delays.len() as u64, median_delay_seconds: median }
+            ModeFound {
+                mode: mode.to_owned(),
+                episodes,
+                found: delays.len() as u64,
+                median_delay_seconds: median,
+            }
         });
         Evaluation {
             auc: self.ranks.auc(),

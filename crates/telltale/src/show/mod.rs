@@ -50,7 +50,13 @@ mod tests {
     #[test]
     fn a_record_shows_its_place_time_key_headers_and_value() {
         let mut batch = Batch::new("dead-letters".into(), 0);
-        batch.push(5, Some(1_000), Some(b"car-000001"), Some(b"{}"), [("reason", Some(&b"empty"[..])), ("x", None)]);
+        batch.push(
+            5,
+            Some(1_000),
+            Some(b"car-000001"),
+            Some(b"{}"),
+            [("reason", Some(&b"empty"[..])), ("x", None)],
+        );
         batch.push(6, Some(i64::MAX), None, None, []);
         let text = |index| record(batch.record(index), |_| Err(String::new()));
         let expected = "dead-letters-0-5  1970-01-01T00:00:01.000Z  key car-000001\n    reason: empty\n    x: (null)\n    {}";

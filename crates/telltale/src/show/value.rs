@@ -37,7 +37,8 @@ pub fn value(bytes: Option<&[u8]>, schema: impl FnOnce(u32) -> Result<Arc<Schema
 pub fn plain(bytes: &[u8]) -> String {
     match std::str::from_utf8(bytes) {
         Ok(text) if !text.chars().any(|it| it.is_control() && !it.is_whitespace()) => {
-            let mut shown: String = text.chars().take(TEXT_SHOWN).map(|it| if it.is_whitespace() { ' ' } else { it }).collect();
+            let mut shown: String =
+                text.chars().take(TEXT_SHOWN).map(|it| if it.is_whitespace() { ' ' } else { it }).collect();
             if shown.len() < text.len() {
                 let _ = write!(shown, "… ({} bytes)", text.len());
             }
@@ -90,7 +91,9 @@ fn json(value: Value) -> Json {
             entries.sort_by(|a, b| a.0.cmp(&b.0));
             Json::Object(entries.into_iter().map(|(name, it)| (name, json(it))).collect::<Map<_, _>>())
         }
-        Value::Record(fields) => Json::Object(fields.into_iter().map(|(name, it)| (name, json(it))).collect()),
+        Value::Record(fields) => {
+            Json::Object(fields.into_iter().map(|(name, it)| (name, json(it))).collect())
+        }
         other => Json::String(format!("{other:?}")),
     }
 }

@@ -95,7 +95,9 @@ pub fn ends(kafka: &KafkaConfig) -> Result<Ends, telltale_kafka::Error> {
     let reader = Reader::open(kafka, Isolation::Committed)?;
     let mut ends = Ends::new();
     for topic in NAMES {
-        ends.extend(parts(&reader, topic)?.into_iter().map(|(partition, range)| ((topic, partition), range.end)));
+        ends.extend(
+            parts(&reader, topic)?.into_iter().map(|(partition, range)| ((topic, partition), range.end)),
+        );
     }
     Ok(ends)
 }
@@ -169,7 +171,8 @@ impl Check<'_> {
         let mut report = balance.finish(self.drained);
         let (drained, killed) = ledgers.map(|it| (it.drained.finish(), it.killed.finish())).unzip();
         if let Some((_, missing)) = drained.filter(|(_, missing)| *missing > 0) {
-            report.add(Violation::AcknowledgedMissing { what: "the cars' ledgers".to_owned(), count: missing });
+            report
+                .add(Violation::AcknowledgedMissing { what: "the cars' ledgers".to_owned(), count: missing });
         }
         Ok(Found {
             report,
@@ -234,7 +237,9 @@ fn answer(balance: &mut Balance, source: &Source, at: (Place, i64)) {
 fn source(record: Record<'_>) -> Result<Source, String> {
     let header = record.header(SOURCE_HEADER).ok_or("has no header src")?;
     let text = std::str::from_utf8(header).map_err(|_| "has a header src that is not text")?;
-    text.parse().map_err(|error: telltale_records::source::SourceError| format!("has a header that is wrong: {error}"))
+    text.parse().map_err(|error: telltale_records::source::SourceError| {
+        format!("has a header that is wrong: {error}")
+    })
 }
 
 /// Takes in the prediction that `record` is; `truth` only if it is to be judged.

@@ -13,7 +13,13 @@ pub fn text(summary: &Summary, report: &Report) -> String {
     let mut text = String::new();
     let duration = clock(Duration::from_secs_f64(summary.seconds.max(0.0)));
     let cars = grouped(summary.cars);
-    line(&mut text, format!("\nBalance of {duration} with {cars} cars, {} readings/s each, seed {}\n", summary.rate, summary.seed));
+    line(
+        &mut text,
+        format!(
+            "\nBalance of {duration} with {cars} cars, {} readings a second each, seed {}\n",
+            summary.rate, summary.seed
+        ),
+    );
     let counts = [
         ("published by the cars", summary.published, ""),
         ("acknowledged to them", summary.acknowledged, ""),
@@ -60,7 +66,9 @@ fn models(text: &mut String, summary: &Summary) {
     match summary.first_prediction_seconds {
         Some(seconds) => {
             let latency = match (summary.latency_ms.p50, summary.latency_ms.p99) {
-                (Some(p50), Some(p99)) => format!("; from publish to committed prediction p50 {p50} ms, p99 {p99} ms"),
+                (Some(p50), Some(p99)) => {
+                    format!("; from publish to committed prediction p50 {p50} ms, p99 {p99} ms")
+                }
                 _ => String::new(),
             };
             line(text, format!("  first prediction after {seconds:.1} s{latency}"));
@@ -119,17 +127,28 @@ mod tests {
             published: 59_000,
             first_prediction_seconds: Some(8.13),
             latency_ms: LatencyMs { p50: Some(20), p99: Some(75) },
-            models: vec![ModelLine { version: 1, sha256: "ab".repeat(32), rows: 7000, seconds: 1.5, threshold: 2.0 }],
+            models: vec![ModelLine {
+                version: 1,
+                sha256: "ab".repeat(32),
+                rows: 7000,
+                seconds: 1.5,
+                threshold: 2.0,
+            }],
             auc: Some(0.9951),
             false_alarm_rate: Some(0.001),
-            modes: vec![ModeFound { mode: "tyre-leak".into(), episodes: 5, found: 5, median_delay_seconds: Some(7.25) }],
+            modes: vec![ModeFound {
+                mode: "tyre-leak".into(),
+                episodes: 5,
+                found: 5,
+                median_delay_seconds: Some(7.25),
+            }],
             cpu_seconds: Some(30.0),
             peak_rss_mb: Some(400.0),
             ..Summary::default()
         };
         let text = text(&summary, &Report::default());
         for part in [
-            "Balance of 1:00 with 1,000 cars, 1 readings/s each, seed 7",
+            "Balance of 1:00 with 1,000 cars, 1 readings a second each, seed 7",
             "published by the cars            59,000\n",
             "lost                                  0 ✔\n",
             "first prediction after 8.1 s; from publish to committed prediction p50 20 ms, p99 75 ms",

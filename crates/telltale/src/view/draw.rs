@@ -8,7 +8,7 @@ use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, BorderType, Paragraph, Row, Sparkline, Table};
 
-use super::numbers::{clock, figure, grouped, percent, rate};
+use super::numbers::{clock, figure, grouped, rate, whole_percent};
 use super::screen::{Screen, Verdict, WorstCar};
 
 /// How long a swap stays highlighted.
@@ -22,14 +22,15 @@ const EARLY: Color = Color::Yellow;
 /// Draws the whole view.
 pub fn draw(frame: &mut Frame<'_>, screen: &Screen) {
     let stages_height = u16::try_from(screen.stages.len()).unwrap_or(u16::MAX).saturating_add(3);
-    let warnings_height = if screen.warnings.is_empty() { 0 } else { 2 + screen.warnings.len().min(3) as u16 };
+    let warnings_height =
+        if screen.warnings.is_empty() { 0 } else { 2 + screen.warnings.len().min(3) as u16 };
     let [head, stages, models, cars, warnings, foot] = Layout::vertical([
         Constraint::Length(1),
         Constraint::Length(stages_height),
         Constraint::Length(5),
         Constraint::Min(3),
         Constraint::Length(warnings_height),
-        Constraint::Length(1),
+        Constraint::Length(2),
     ])
     .areas(frame.area());
     draw_head(frame, head, screen);
@@ -53,7 +54,7 @@ fn draw_head(frame: &mut Frame<'_>, area: Rect, screen: &Screen) {
     };
     let line = Line::from(vec![
         Span::styled(" telltale ", Style::new().fg(Color::Black).bg(ACCENT).add_modifier(Modifier::BOLD)),
-        Span::raw(format!(" {fleet}, {} readings/s each, seed {}", screen.rate, screen.seed)),
+        Span::raw(format!(" {fleet}, {} a second each, seed {}", screen.rate, screen.seed)),
         Span::styled(format!("  {}", screen.phase.text()), Style::new().fg(ACCENT)),
     ]);
     frame.render_widget(Paragraph::new(line), left);
@@ -138,8 +139,13 @@ fn draw_models(frame: &mut Frame<'_>, area: Rect, screen: &Screen) {
     } else {
         lines.push(Line::raw(" none yet: the trainer reads the log, the scorer waits and loses nothing"));
     }
-    let earlier: Vec<String> =
-        screen.models.iter().skip(1).take(8).map(|it| format!("v{} from {}", it.version, clock(it.since))).collect();
+    let earlier: Vec<String> = screen
+        .models
+        .iter()
+        .skip(1)
+        .take(8)
+        .map(|it| format!("v{} from {}", it.version, clock(it.since)))
+        .collect();
     if !earlier.is_empty() {
         let text = format!(" before it: {}", earlier.join(", "));
         lines.push(Line::styled(text, Style::new().fg(Color::DarkGray)));
@@ -149,7 +155,7 @@ fn draw_models(frame: &mut Frame<'_>, area: Rect, screen: &Screen) {
 
 fn draw_cars(frame: &mut Frame<'_>, area: Rect, screen: &Screen) {
     let rows = screen.worst.iter().map(car_row);
-    let widths = [Constraint::Length(12), Constraint::Length(9), Constraint::Fill(3), Constraint::Fill(2)];
+    let widths = [Constraint::Length(12), Constraint::Length(7), Constraint::Fill(1), Constraint::Length(36)];
     let header = Row::new([
         Line::raw("car"),
         Line::raw("× limit").right_aligned(),
@@ -157,8 +163,12 @@ fn draw_cars(frame: &mut Frame<'_>, area: Rect, screen: &Screen) {
         Line::raw("truth"),
     ]);
     let (right, near, wrong) = screen.alarms;
-    let title =
-        format!("worst cars – alarms so far: {} right, {} early or late, {} wrong", grouped(right), grouped(near), grouped(wrong));
+    let title = format!(
+        "worst cars – alarms so far: {} right, {} early or late, {} wrong",
+        grouped(right),
+        grouped(near),
+        grouped(wrong)
+    );
     let table = Table::new(rows, widths)
         .header(header.style(Style::new().fg(Color::DarkGray)))
         .column_spacing(2)
@@ -178,7 +188,8 @@ fn car_row(car: &WorstCar) -> Row<'_> {
         Verdict::Repaired(_) => " (just repaired)",
         Verdict::Right(_) | Verdict::Wrong => "",
     };
-    let sensors: Vec<String> = car.sensors.iter().map(|(name, share)| format!("{name} {}", percent(*share))).collect();
+    let sensors: Vec<String> =
+        car.sensors.iter().map(|(name, share)| format!("{name} {}", whole_percent(*share))).collect();
     Row::new([
         Line::styled(car.car.as_str(), Style::new().add_modifier(Modifier::BOLD)),
         Line::raw(format!("{:.1}", car.times_threshold)).right_aligned(),
@@ -202,11 +213,9 @@ fn draw_foot(frame: &mut Frame<'_>, area: Rect, screen: &Screen) {
         parts.push(format!("{memory:.0} MB"));
     }
     parts.push("Ctrl-C or q stops, drains and verifies".to_owned());
-    if !screen.addresses.is_empty() {
-        parts.push(screen.addresses.clone());
-    }
-    let text = format!(" {}", parts.join(" · "));
-    frame.render_widget(Paragraph::new(text).style(Style::new().fg(Color::DarkGray)), area);
+    let lines = [format!(" {}", parts.join(" · ")), format!(" {}", screen.addresses)];
+    let lines = lines.map(|it| Line::styled(it, Style::new().fg(Color::DarkGray)));
+    frame.render_widget(Paragraph::new(lines.to_vec()), area);
 }
 
 #[cfg(test)]
@@ -232,7 +241,7 @@ mod tests {
     fn shows_stages_model_swap_and_worst_cars_with_the_truth() {
         let text = drawn(&example(), 120, 30);
         for part in [
-            "1,000 cars, 1 readings/s each, seed 7",
+            "1,000 cars, 1 a second each, seed 7",
             "0:42 of 1:00",
             "SENSOR_DATA_S_AVRO",
             "40,990",

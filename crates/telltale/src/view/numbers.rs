@@ -46,7 +46,13 @@ pub fn figure(value: f64) -> String {
     }
 }
 
-/// A share in percent.
+/// A share in whole percent.
+#[must_use]
+pub fn whole_percent(share: f64) -> String {
+    format!("{:.0} %", share * 100.0)
+}
+
+/// A share in percent, with decimals where it is small.
 #[must_use]
 pub fn percent(share: f64) -> String {
     let percent = share * 100.0;
@@ -68,11 +74,17 @@ mod tests {
         for (seconds, text) in [(5, "0:05"), (65, "1:05"), (7209, "2:00:09")] {
             assert_eq!(clock(Duration::from_secs(seconds)), text);
         }
-        for (value, text) in
-            [(0.0, "0"), (1.0, "1.000"), (0.012_345, "0.01235"), (123.46, "123.5"), (98_765.4, "98765"), (1e-7, "1.00e-7")]
-        {
+        for (value, text) in [
+            (0.0, "0"),
+            (1.0, "1.000"),
+            (0.012_345, "0.01235"),
+            (123.46, "123.5"),
+            (98_765.4, "98765"),
+            (1e-7, "1.00e-7"),
+        ] {
             assert_eq!(figure(value), text);
         }
+        assert_eq!(whole_percent(0.0749), "7 %");
         for (value, text) in [(0.0, "0 %"), (0.001_23, "0.12 %"), (0.615, "62 %")] {
             assert_eq!(percent(value), text);
         }

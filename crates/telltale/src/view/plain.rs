@@ -1,6 +1,6 @@
 //! The view as plain lines, for a pipe, a file or a log.
 
-use super::numbers::{clock, figure, grouped, percent, rate};
+use super::numbers::{clock, figure, grouped, rate, whole_percent};
 use super::screen::{ModelInForce, Screen, Verdict};
 
 /// One line with the state of the stages, the model and the worst car.
@@ -29,7 +29,7 @@ pub fn line(screen: &Screen) -> String {
             Verdict::Repaired(mode) => format!("{mode} just repaired"),
             Verdict::Wrong => "wrong, healthy".to_owned(),
         };
-        let sensor = worst.sensors.first().map(|(name, share)| format!(" {name} {}", percent(*share)));
+        let sensor = worst.sensors.first().map(|(name, share)| format!(" {name} {}", whole_percent(*share)));
         let sensor = sensor.unwrap_or_default();
         text.push_str(&format!("  worst {} {:.1}×{sensor} ({truth})", worst.car, worst.times_threshold));
     }

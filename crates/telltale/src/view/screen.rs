@@ -186,7 +186,12 @@ pub(crate) fn example() -> Screen {
                 sensors: vec![("TIRE_PRESSURE11".into(), 0.61), ("SPEED".into(), 0.2)],
                 verdict: Verdict::Right("tyre-leak".into()),
             },
-            WorstCar { car: "car-000007".into(), times_threshold: 1.2, sensors: vec![], verdict: Verdict::Wrong },
+            WorstCar {
+                car: "car-000007".into(),
+                times_threshold: 1.2,
+                sensors: vec![],
+                verdict: Verdict::Wrong,
+            },
         ],
         alarms: (312, 20, 4),
         cores_busy: Some(0.74),

@@ -45,7 +45,9 @@ impl Live {
         if !event::poll(patience)? {
             return Ok(false);
         }
-        Ok(matches!(event::read()?, Event::Key(key) if key.kind != KeyEventKind::Release && stops(key.code, key.modifiers)))
+        Ok(
+            matches!(event::read()?, Event::Key(key) if key.kind != KeyEventKind::Release && stops(key.code, key.modifiers)),
+        )
     }
 }
 
@@ -71,7 +73,12 @@ mod tests {
     fn stops_at_the_keys_that_stop_programs() {
         let (none, control) = (KeyModifiers::NONE, KeyModifiers::CONTROL);
         let c = KeyCode::Char('c');
-        let cases = [(c, control, true), (c, none, false), (KeyCode::Char('q'), none, true), (KeyCode::Enter, none, false)];
+        let cases = [
+            (c, control, true),
+            (c, none, false),
+            (KeyCode::Char('q'), none, true),
+            (KeyCode::Enter, none, false),
+        ];
         for (code, modifiers, expected) in cases {
             assert_eq!(stops(code, modifiers), expected, "{code:?} {modifiers:?}");
         }

@@ -59,7 +59,8 @@ impl Standings {
             }
         } else if self.cars.len() < CARS {
             let sensors = if alarm { sensors() } else { Vec::new() };
-            self.cars.insert(car.to_owned(), Standing { times_threshold: bounded, last_ms: time_ms, sensors });
+            self.cars
+                .insert(car.to_owned(), Standing { times_threshold: bounded, last_ms: time_ms, sensors });
         }
     }
 
@@ -73,7 +74,8 @@ impl Standings {
     pub fn worst(&mut self, count: usize, truth: &Truth) -> Vec<WorstCar> {
         let oldest = self.newest_ms - SILENT_MS;
         self.cars.retain(|_, it| it.last_ms >= oldest);
-        let mut worst: Vec<(&String, &Standing)> = self.cars.iter().filter(|(_, it)| it.times_threshold > 1.0).collect();
+        let mut worst: Vec<(&String, &Standing)> =
+            self.cars.iter().filter(|(_, it)| it.times_threshold > 1.0).collect();
         let by_standing = |a: &(&String, &Standing), b: &(&String, &Standing)| {
             b.1.times_threshold.total_cmp(&a.1.times_threshold).then_with(|| a.0.cmp(b.0))
         };
@@ -123,7 +125,8 @@ mod tests {
     #[test]
     fn the_worst_cars_come_first_with_the_truth() {
         let (truth, mut standings) = (truth(), Standings::default());
-        for (car, time, times) in [("c", 2_000, 0.5), ("b", 2_000, 3.0), ("a", 2_000, 9.0), ("d", 2_000, 2.0)] {
+        for (car, time, times) in [("c", 2_000, 0.5), ("b", 2_000, 3.0), ("a", 2_000, 9.0), ("d", 2_000, 2.0)]
+        {
             standings.add(car, time, times, &truth, || vec![("SPEED".into(), 0.5)]);
         }
         let worst = standings.worst(2, &truth);
