@@ -2,6 +2,7 @@
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use clap::Parser;
@@ -112,67 +113,69 @@ pub struct Config {
     pub readers: NonZeroUsize,
 }
 
-/// How a model is trained; what is left out keeps its default.
-#[derive(Debug, Clone, Default, clap::Args)]
+/// How a model is trained.
+#[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Training")]
 pub struct TrainingFlags {
     /// Share of healthy readings that may score above the threshold, 0.00001 to 0.2
-    #[arg(long, env = "FALSE_ALARM_RATE", value_name = "SHARE")]
-    pub false_alarm_rate: Option<f64>,
+    #[arg(long, env = "FALSE_ALARM_RATE", value_name = "SHARE", default_value_t = DEFAULT.false_alarm_rate)]
+    pub false_alarm_rate: f64,
 
     /// Widths of the hidden layers, separated by commas
-    #[arg(long, env = "HIDDEN", value_name = "WIDTHS", value_delimiter = ',')]
+    #[arg(long, env = "HIDDEN", value_name = "WIDTHS", value_delimiter = ',', default_value = "24,12,24")]
     pub hidden: Vec<usize>,
 
     /// Most passes over the readings
-    #[arg(long, env = "EPOCHS", value_name = "COUNT")]
-    pub epochs: Option<u32>,
+    #[arg(long, env = "EPOCHS", value_name = "COUNT", default_value_t = DEFAULT.epochs)]
+    pub epochs: u32,
 
     /// Most readings visited in all passes together: bounds the time that training takes
-    #[arg(long, env = "VISITS", value_name = "COUNT")]
-    pub visits: Option<u64>,
+    #[arg(long, env = "VISITS", value_name = "COUNT", default_value_t = DEFAULT.visits)]
+    pub visits: u64,
 
-    /// Readings of one step
-    #[arg(long, env = "BATCH", value_name = "COUNT")]
-    pub batch: Option<usize>,
+    /// Readings of one step, 1 to 65536
+    #[arg(long, env = "BATCH", value_name = "COUNT", default_value_t = DEFAULT.batch)]
+    pub batch: usize,
 
-    /// Step size at the start
-    #[arg(long, env = "LEARNING_RATE", value_name = "SIZE")]
-    pub learning_rate: Option<f32>,
+    /// Step size at the start, above 0
+    #[arg(long, env = "LEARNING_RATE", value_name = "SIZE", default_value_t = DEFAULT.learning_rate)]
+    pub learning_rate: f32,
 
-    /// Standard deviation of the noise added while learning, in normalised units
-    #[arg(long, env = "NOISE", value_name = "SIZE")]
-    pub noise: Option<f32>,
+    /// Standard deviation of the noise added while learning, in normalised units, 0 to 10
+    #[arg(long, env = "NOISE", value_name = "SIZE", default_value_t = DEFAULT.noise)]
+    pub noise: f32,
 
     /// Share of devices held back to stop early and to set the threshold, 0.05 to 0.5
-    #[arg(long, env = "HELD_BACK", value_name = "SHARE")]
-    pub held_back: Option<f64>,
+    #[arg(long, env = "HELD_BACK", value_name = "SHARE", default_value_t = DEFAULT.held_back)]
+    pub held_back: f64,
 
     /// Passes without improvement before training stops
-    #[arg(long, env = "PATIENCE", value_name = "COUNT")]
-    pub patience: Option<u32>,
+    #[arg(long, env = "PATIENCE", value_name = "COUNT", default_value_t = DEFAULT.patience)]
+    pub patience: u32,
 
-    /// Most readings kept in memory; of more, whole minutes of devices are chosen by hash
-    #[arg(long, env = "CAPACITY", value_name = "COUNT")]
-    pub capacity: Option<usize>,
+    /// Most readings kept in memory, 1000 to 10000000; of more, whole minutes of devices are chosen by hash
+    #[arg(long, env = "CAPACITY", value_name = "COUNT", default_value_t = DEFAULT.capacity)]
+    pub capacity: usize,
 }
 
+/// What `--help` shows and what is taken where a flag is left out.
+static DEFAULT: LazyLock<TrainingConfig> = LazyLock::new(TrainingConfig::default);
+
 impl TrainingFlags {
-    /// The settings with the defaults filled in.
+    /// The settings as the model's code knows them.
     #[must_use]
     pub fn config(&self) -> TrainingConfig {
-        let default = TrainingConfig::default();
         TrainingConfig {
-            hidden: if self.hidden.is_empty() { default.hidden } else { self.hidden.clone() },
-            epochs: self.epochs.unwrap_or(default.epochs),
-            visits: self.visits.unwrap_or(default.visits),
-            batch: self.batch.unwrap_or(default.batch),
-            learning_rate: self.learning_rate.unwrap_or(default.learning_rate),
-            noise: self.noise.unwrap_or(default.noise),
-            held_back: self.held_back.unwrap_or(default.held_back),
-            patience: self.patience.unwrap_or(default.patience),
-            false_alarm_rate: self.false_alarm_rate.unwrap_or(default.false_alarm_rate),
-            capacity: self.capacity.unwrap_or(default.capacity),
+            hidden: self.hidden.clone(),
+            epochs: self.epochs,
+            visits: self.visits,
+            batch: self.batch,
+            learning_rate: self.learning_rate,
+            noise: self.noise,
+            held_back: self.held_back,
+            patience: self.patience,
+            false_alarm_rate: self.false_alarm_rate,
+            capacity: self.capacity,
         }
     }
 }
@@ -230,6 +233,17 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Config::command().debug_assert();
+    }
+
+    #[test]
+    fn left_out_settings_are_the_defaults_and_help_shows_them() {
+        let parsed = Config::try_parse_from(["trainer", "--signing-key", "key.pem"]).unwrap();
+        assert_eq!(parsed.training.config(), TrainingConfig::default());
+        let help = Config::command().render_long_help().to_string();
+        let training = help.split("Training:").nth(1).unwrap();
+        for shown in ["[default: 0.005]", "[default: 24,12,24]", "[default: 200000]", "[default: 0.3]"] {
+            assert!(training.contains(shown), "{shown}: {training}");
+        }
     }
 
     #[test]
