@@ -110,7 +110,7 @@ pub struct Candidate {
 
 /// What was refused and why.
 #[derive(Debug, thiserror::Error)]
-#[error("model {name:?} version {version:?} generation {generation:?} is refused")]
+#[error("model {name:?}{} is refused", numbers(*version, *generation))]
 pub struct Rejected {
     /// Name of the model.
     pub name: String,
@@ -310,6 +310,12 @@ impl Assembler {
             reason,
         })
     }
+}
+
+/// A version and a generation as part of a sentence, as far as a signed manifest says them.
+fn numbers(version: Option<u64>, generation: Option<u64>) -> String {
+    let part = |name, number: Option<u64>| number.map_or_else(String::new, |it| format!(" {name} {it}"));
+    part("version", version) + &part("generation", generation)
 }
 
 fn missing(chunks: &BTreeMap<(u64, usize), Chunk>, manifest: &Manifest) -> u32 {
