@@ -19,7 +19,9 @@ pub fn run(args: &EnginesArgs) -> Result<(), Error> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Runtime)?;
     let mut signals = runtime.block_on(async { Signals::catch() }).map_err(Error::Runtime)?;
-    let engines = start(config(args, args.data.clone()))?;
+    // Where the demo puts them, so that its folder can be opened by either.
+    let folder = args.data.as_ref().map(|it| it.join("engines"));
+    let engines = start(config(args, folder))?;
     println!("MQTT broker      {}", engines.mqtt_addr());
     println!("Kafka log        {}", engines.kafka_addr());
     println!("schema registry  {}", engines.registry_url());
