@@ -115,7 +115,10 @@ impl Run<'_> {
             };
             self.service.ready("kafka");
             pause = LOOK;
-            let ranges = last(&there, self.config.last_offsets());
+            // Readings wait for the first version: it learns from the fewest that do.
+            let most = self.config.last_offsets();
+            let wanted = usize::try_from(schedule.first_rows).unwrap_or(usize::MAX).saturating_mul(2);
+            let ranges = last(&there, if before.is_none() { most.min(wanted) } else { most });
             let end = there.iter().map(|(_, range)| range.end).sum();
             let last_run = before.map(|(before, began)| Before { age: began.elapsed(), ..before });
             if !schedule.is_due(total(&ranges), end, last_run) {
