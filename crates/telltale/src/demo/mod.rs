@@ -101,6 +101,7 @@ fn drive(
             return Err(ended.why_ended());
         }
     }
+    pipeline.all_started();
     let began = Instant::now();
     let run = Run::new(&folder.simulator(), watch::now_ms());
     let simulator = pipeline.launch_simulator(args, &run.ledger())?;

@@ -141,6 +141,11 @@ impl Pipeline {
         self.services.push(Box::new(self.host.launch(name, config, run)));
     }
 
+    /// Says to `/readyz` that the demo itself waits for nothing; each service speaks for itself.
+    pub(crate) fn all_started(&self) {
+        self.control.ready("pipeline");
+    }
+
     /// Why the service `name` is not ready yet; empty when it is.
     pub(crate) fn unready(&self, name: &str) -> Vec<String> {
         let found = self.services.iter().find(|it| it.service().name() == name);
