@@ -111,6 +111,8 @@ fn engines_alone_serve_the_commands() {
     assert!(succeed(&[&["verify"][..], &connection].concat()).contains("exactly one outcome"));
     let tail = [&["topics", "tail", "no-such-topic", "--no-follow"][..], &connection].concat();
     assert!(fail(&tail, 1).contains("no-such-topic"));
+    let tail = [&["topics", "tail", "sensor-data", "--partition", "3"][..], &connection].concat();
+    assert!(fail(&tail, 1).contains("topic sensor-data has no partition 3: it has 3"));
     running.interrupt();
     assert!(running.end().0.success());
 }

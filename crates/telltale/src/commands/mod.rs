@@ -56,6 +56,16 @@ pub enum Error {
         /// How many.
         count: usize,
     },
+    /// The topic has no such partition.
+    #[error("topic {topic} has no partition {partition}: it has {count}, counted from 0")]
+    NoPartition {
+        /// Its name.
+        topic: String,
+        /// The partition that was asked for.
+        partition: i32,
+        /// How many it has.
+        count: usize,
+    },
     /// There is no such dead letter.
     #[error(
         "there is no dead letter at offset {offset} of partition {partition}: its offsets are {first} up to, not including, {end}"

@@ -85,6 +85,12 @@ fn tail(args: &TailArgs, stop: &CancellationToken) -> Result<(), Error> {
         From::Last => Start::Last(LAST),
         From::End => Start::End,
     };
+    if let Some(partition) = args.partition {
+        let there = reader.partitions(&args.topic)?;
+        if !there.contains(&partition) {
+            return Err(Error::NoPartition { topic: args.topic.clone(), partition, count: there.len() });
+        }
+    }
     let mut left = args.count.map(u64::from);
     let mut written = Ok(());
     let mut output = io::stdout().lock();
