@@ -78,7 +78,7 @@ impl Deliveries {
     /// Waits until nothing is under way or, if asked, until something failed; returns whether that came true.
     fn wait(&self, or_failure: bool, deadline: &Deadline<'_>) -> bool {
         let mut failed = self.failed();
-        while self.under_way.load(Ordering::Acquire) > 0 && !(or_failure && !failed.is_empty()) {
+        while (failed.is_empty() || !or_failure) && self.under_way.load(Ordering::Acquire) > 0 {
             let slice = deadline.slice();
             if slice.is_zero() {
                 return false;

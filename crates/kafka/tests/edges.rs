@@ -73,7 +73,7 @@ fn a_range_that_is_not_there_is_refused_with_what_is_there() {
     let cases = [
         (4..10, "offset 4 of TOPIC-0 is gone: the first record there is now 5"),
         (5..21, "offset 21 of TOPIC-0 is not there yet: committed records end at 20"),
-        (9..8, "the range 9..8 of TOPIC-0 ends before it begins"),
+        (std::ops::Range { start: 9, end: 8 }, "the range 9..8 of TOPIC-0 ends before it begins"),
     ];
     for (range, expected) in cases {
         let error = read(&mut reader, topic, range).unwrap_err().to_string();
