@@ -4,6 +4,7 @@
 //! and steps are ours and visit the variables in a fixed order; then a run is a function of its seed.
 
 use candle_core::{CpuStorage, CustomOp1, Device, Layout, Shape, Tensor, Var};
+use candle_nn::{Linear, Module as _};
 
 use crate::kernel::{Instructions, tanh_all};
 use crate::network::{Dense, Network};
@@ -103,12 +104,12 @@ impl Learner {
         let mut value = input.clone();
         let last = self.layers.len() - 1;
         for (index, layer) in self.layers.iter().enumerate() {
-            value = value.matmul(&layer.weights.variable.t()?)?.broadcast_add(&layer.bias.variable)?;
+            value = layer.linear().forward(&value)?;
             if index < last {
                 value = value.apply_op1(FastTanh(self.instructions))?;
             }
         }
-        value + input.matmul(&self.shortcut.variable.t()?)?
+        value + Linear::new(self.shortcut.variable.as_tensor().clone(), None).forward(&input)?
     }
 
     /// The weights as they are now.
@@ -119,6 +120,14 @@ impl Learner {
             Dense { inputs, outputs, weights: layer.weights.values.clone(), bias: layer.bias.values.clone() }
         });
         Network { layers: layers.collect(), shortcut: self.shortcut.values.clone() }
+    }
+}
+
+impl Layer {
+    /// The layer as candle computes it; shares the variables.
+    fn linear(&self) -> Linear {
+        let [weights, bias] = [&self.weights, &self.bias].map(|it| it.variable.as_tensor().clone());
+        Linear::new(weights, Some(bias))
     }
 }
 
