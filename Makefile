@@ -20,6 +20,7 @@ engines: build ## Run only the embedded MQTT broker, Kafka log and schema regist
 given = $(if $(filter command,$(origin $(1))),$(2) '$($(1))')
 
 up: ## Start Apache Kafka, HiveMQ and Apicurio Registry (KAFKA=3 KAFKA_PORT= MQTT_PORT= REGISTRY_PORT= DIR=)
+	$(if $(SECURITY),$(error SECURITY is not there yet: these engines serve plain text on 127.0.0.1))
 	@./deploy/local/engines.sh up $(call given,DIR,--dir) $(call given,KAFKA,--kafka) $(call given,KAFKA_PORT,--kafka-port) \
 		$(call given,REGISTRY_PORT,--registry-port) $(call given,MQTT_PORT,--mqtt-port) \
 		$(call given,WEBSOCKET_PORT,--websocket-port) $(call given,MQTT_USER,--mqtt-user) \

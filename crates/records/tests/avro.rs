@@ -128,8 +128,8 @@ proptest! {
         let matrix = decoder.decode(slices(&broken));
         prop_assert_eq!(matrix.rejected.len(), 1);
         prop_assert_eq!(matrix.len(), payloads.len());
-        for row in 0..matrix.len() {
-            let Value::Record(fields) = &rows[row] else { panic!("a row is a record") };
+        for (row, value) in rows.iter().enumerate() {
+            let Value::Record(fields) = value else { panic!("a row is a record") };
             for (column, name) in numeric.iter().enumerate() {
                 let value = number(&fields.iter().find(|it| it.0 == *name).unwrap().1);
                 let found = matrix.row(row)[column];

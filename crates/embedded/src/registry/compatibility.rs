@@ -78,7 +78,8 @@ mod tests {
             {"name":"b","type":"int"}]}"#;
         let text = r#"{"type":"record","name":"R","fields":[{"name":"a","type":"string"}]}"#;
         let all = [Backward, BackwardTransitive, Forward, ForwardTransitive, Full, FullTransitive];
-        let cases: [(&str, &[(u32, &str)], &str, &[Level]); 6] = [
+        type Case<'a> = (&'a str, &'a [(u32, &'a str)], &'a str, &'a [Level]);
+        let cases: [Case<'_>; 6] = [
             ("nothing before", &[], one, &[]),
             ("a field with a default", &[(1, one)], with_default, &[]),
             (

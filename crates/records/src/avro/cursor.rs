@@ -222,8 +222,8 @@ impl<'a> Cursor<'a> {
     ) -> Result<(), Fault> {
         while let Some((count, end)) = self.block()? {
             // Items without bytes need no reading, however many there are said to be.
-            if smallest > 0 {
-                if count > (self.remaining() / smallest) as u64 {
+            if let Some(most) = self.remaining().checked_div(smallest) {
+                if count > most as u64 {
                     return Err(Fault::Truncated);
                 }
                 for _ in 0..count {
