@@ -37,6 +37,11 @@ fn a_demo_loses_and_doubles_nothing_and_says_so() {
     assert!(text.contains("src: SENSOR_DATA_S_AVRO-") && text.contains("\"verdict\":"), "{text}");
     let text = succeed(&[&["models", "list"][..], &connection].concat());
     assert!(text.contains("◀ in force"), "{text}");
+    let keys = folder.path().to_str().unwrap();
+    succeed(&["keys", "generate", "--out", keys]);
+    let stranger = folder.path().join("signing-key.pem");
+    let rollback = ["models", "rollback", "1", "--signing-key", stranger.to_str().unwrap()];
+    assert!(fail(&[&rollback[..], &connection].concat(), 1).contains("scorers would refuse it"));
     let text = succeed(&[&["verify"][..], &connection].concat());
     assert!(text.contains("each record has exactly one outcome"), "{text}");
 

@@ -29,7 +29,8 @@ pub enum ModelsCommand {
     /// Put an earlier version back in force
     ///
     /// Publishes the earlier model again with a higher generation, signed. The scorers take it over between two
-    /// transactions. The version numbers of predictions then fall once, and `verify` knows why.
+    /// transactions. The version numbers of predictions then fall once, and `verify` knows why. It stays in force until
+    /// the trainer publishes its next version: stop a continuous trainer first.
     Rollback {
         /// Version to go back to
         version: u64,

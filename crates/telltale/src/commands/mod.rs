@@ -167,6 +167,16 @@ pub enum Error {
         /// Version asked for.
         version: u64,
     },
+    /// A rollback by a key that the scorers need not trust.
+    #[error(
+        "the model in force is signed by key {in_force}, but --signing-key is key {given}: scorers would refuse it"
+    )]
+    OtherKey {
+        /// Id of the key that was given.
+        given: String,
+        /// Id of the key that signed the model in force.
+        in_force: String,
+    },
     /// A model does not hold what its manifest promises.
     #[error("model version {version} cannot be verified: {reason}")]
     NotVerified {

@@ -45,6 +45,8 @@ pub fn run(command: ModelsCommand, stop: &CancellationToken) -> Result<(), Error
 pub struct Known {
     /// Each decision that put a model in force, by generation.
     pub decisions: BTreeMap<u64, Manifest>,
+    /// The key that signed the newest decision, with its generation.
+    newest_key: Option<(u64, String)>,
     /// Records of the audit that are not decisions: mostly refusals.
     pub others: Vec<String>,
 }
@@ -65,7 +67,11 @@ impl Known {
 
     fn take(&mut self, record: Record<'_>, audit: bool) {
         let Some(value) = record.value() else { return };
-        if let Some(manifest) = manifest(value) {
+        if let Some((manifest, key_id)) = manifest(value) {
+            let newest = self.newest_key.as_ref().map_or(0, |it| it.0);
+            if let Some(key_id) = key_id.filter(|_| manifest.generation >= newest) {
+                self.newest_key = Some((manifest.generation, key_id));
+            }
             self.decisions.insert(manifest.generation, manifest);
         } else if audit {
             let time = record.timestamp_ms().map_or_else(|| "no time".to_owned(), show::time);
@@ -110,12 +116,12 @@ impl Known {
     }
 }
 
-/// The manifest in a record of either topic: signed, alone, or as part of an entry of the audit.
-fn manifest(value: &[u8]) -> Option<Manifest> {
+/// The manifest in a record of either topic, signed or alone, with the id of its key.
+fn manifest(value: &[u8]) -> Option<(Manifest, Option<String>)> {
     if let Ok(signed) = SignedManifest::parse(value) {
-        return Manifest::parse(&signed.manifest).ok();
+        return Some((Manifest::parse(&signed.manifest).ok()?, Some(signed.key_id)));
     }
-    Manifest::parse(std::str::from_utf8(value).ok()?).ok()
+    Some((Manifest::parse(std::str::from_utf8(value).ok()?).ok()?, None))
 }
 
 fn each(
@@ -235,6 +241,10 @@ fn verify(
 fn go_back(connection: &Connection, version: u64, key: &Path, stop: &CancellationToken) -> Result<(), Error> {
     let signer = Signer::load(key).map_err(Error::Key)?;
     let known = Known::read(&connection.kafka, stop)?;
+    // Scorers would refuse it, and the manifest that they accept would be compacted away behind it.
+    if let Some((_, in_force)) = known.newest_key.as_ref().filter(|it| it.1 != signer.id()) {
+        return Err(Error::OtherKey { given: signer.id(), in_force: in_force.clone() });
+    }
     let old = known.find(Some(version))?;
     let newest = known.in_force().map_or(0, |it| it.generation);
     if old.generation == newest {
