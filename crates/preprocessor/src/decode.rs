@@ -72,6 +72,9 @@ enum Plan {
     Avro(u32),
 }
 
+/// The records that one plan decodes: their indices in the batch, and their payloads.
+type Planned<'a> = (Plan, Vec<u32>, Vec<&'a [u8]>);
+
 impl Decoders {
     /// Compiles what can be compiled before records come.
     pub(crate) fn new(stream: &Stream) -> Result<Self, SchemaError> {
@@ -102,7 +105,7 @@ impl Decoders {
         fates: &mut Vec<Fate>,
     ) -> Result<Vec<Group>, RegistryError> {
         fates.clear();
-        let mut plans: Vec<(Plan, Vec<u32>, Vec<&[u8]>)> = Vec::new();
+        let mut plans: Vec<Planned<'_>> = Vec::new();
         // Ids come from strangers' bytes, so there may be as many plans as records.
         let mut places: HashMap<Plan, usize> = HashMap::new();
         let mut last: Option<(Plan, usize)> = None;
@@ -234,7 +237,7 @@ mod tests {
         let json: &[u8] = b"{}";
         let reason = |it: Result<_, (Reason, String)>| it.map_err(|(reason, _)| reason);
         let cases = [
-            (Format::Auto, Some(framed), avro.clone()),
+            (Format::Auto, Some(framed), avro),
             (Format::Auto, Some(json), Ok((Plan::Json, json))),
             (Format::Auto, Some(b"hello".as_slice()), Ok((Plan::Json, b"hello".as_slice()))),
             (Format::Auto, Some(&framed[..4]), Err(Reason::Truncated)),

@@ -79,7 +79,7 @@ impl Pipeline {
             since,
             mqtt: engines.mqtt_addr(),
             host,
-            engines: engines,
+            engines,
         };
         pipeline.launch_services(args, folder)?;
         Ok(pipeline)

@@ -48,7 +48,6 @@ impl Watch {
     }
 
     /// What was seen so far.
-    #[must_use]
     pub fn seen(&self) -> MutexGuard<'_, Seen> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -225,7 +225,7 @@ impl Balance {
         let Some(state) = self.sources.get_mut(&source) else { return };
         let (target, at_offset) = at;
         match state.answered.insert(offset) {
-            None => return,
+            None => {}
             Some(true) => {
                 let newest = state.newest.entry(target).or_insert(i64::MIN);
                 if offset < *newest {
