@@ -62,7 +62,7 @@ pub struct Config {
     #[arg(long, env = "LINGER", value_name = "DURATION", default_value = "20ms")]
     pub linger: humantime::Duration,
 
-    /// Tell each anomaly to the MQTT topic alerts/<device>, best effort
+    /// Tell each anomaly to the MQTT topic `alerts/<device>`, best effort
     #[arg(long, env = "ALERTS")]
     pub alerts: bool,
 

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! A service is a function `run(config, &Service)` that blocks until it is done or until the service's
-//! [`Shutdown`] is requested. [`run`] gives it a process of its own; a [`Host`] runs several in one.
+//! [`Shutdown`] is requested. [`run()`] gives it a process of its own; a [`Host`] runs several in one.
 
 mod files;
 mod host;

@@ -88,7 +88,7 @@ pub enum Event {
     Acknowledged {
         /// Which one.
         token: Token,
-        /// Time since [`Publisher::publish`].
+        /// Time since [`super::Publisher::publish`].
         waited: Duration,
     },
     /// The broker refused a publish for good; it has left the window.
