@@ -20,7 +20,7 @@ fn count(summary: &Value, key: &str) -> u64 {
 fn a_demo_loses_and_doubles_nothing_and_says_so() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("s.json");
-    let mut running = Running::start(&demo(&["--for", "20s", "--summary", path.to_str().unwrap()]));
+    let mut running = Running::start(&demo(&["--summary", path.to_str().unwrap()]));
     let addresses = running.wait_for("MQTT ");
     let (kafka, registry) = (after(&addresses, "Kafka").to_owned(), after(&addresses, "registry").to_owned());
     let connection = ["--kafka", &kafka, "--registry", &registry];
@@ -45,6 +45,8 @@ fn a_demo_loses_and_doubles_nothing_and_says_so() {
     let text = succeed(&[&["verify"][..], &connection].concat());
     assert!(text.contains("each record has exactly one outcome"), "{text}");
 
+    // As Ctrl-C does.
+    running.interrupt();
     let (status, text) = running.end();
     assert!(status.success(), "{text}");
     let summary = summary(&path);
@@ -54,7 +56,7 @@ fn a_demo_loses_and_doubles_nothing_and_says_so() {
         (60, 7, Some(4.0))
     );
     let published = count(&summary, "published");
-    assert!(published > 500, "{published}");
+    assert!(published >= 200, "a model was learnt from {published} readings");
     assert_eq!(count(&summary, "acknowledged"), published);
     // The probe's reading is one more than the cars'.
     assert_eq!(count(&summary, "raw"), published + 1);
@@ -82,10 +84,7 @@ fn after_a_kill_the_log_adds_up_and_the_next_run_goes_on_with_the_model() {
     let text = succeed(&["verify", "--data", data]);
     assert!(text.contains("acknowledged in runs that were killed"), "{text}");
 
-    let mut running = Running::start(&demo(&["--data", data, "--summary", path_text]));
-    running.wait_for("scoring");
-    // As Ctrl-C does.
-    running.interrupt();
+    let running = Running::start(&demo(&["--data", data, "--for", "10s", "--summary", path_text]));
     let (status, text) = running.end();
     assert!(status.success(), "{text}");
     let summary = summary(&path);
