@@ -1,13 +1,13 @@
 # Telltale's commands; `make help` lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo engines up down status build test check bench fmt tools
+.PHONY: help demo engines up down status build test check check-deploy bench fmt tools
 
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 help: ## List these commands
-	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: build ## Run the whole pipeline on this machine (ARGS="--cars 2000 --rate 5 --for 60s")
 	@$(TARGET)/release/telltale demo $(ARGS)
@@ -49,6 +49,9 @@ check: tools ## Check format, lints, licences, documentation, architecture
 		echo "cargo-deny is not installed, so licences and banned crates were not checked: cargo install --locked cargo-deny"; \
 	fi
 	$(CARGO) test --release --package telltale-testkit --test architecture
+
+check-deploy: ## Check charts, Terraform and scripts, offline; deploy/check/tools.sh installs what it needs (ARGS=PART)
+	@./deploy/check.sh $(ARGS)
 
 bench: tools ## Measure the hot paths against the naive ways
 	$(CARGO) bench --workspace --benches -- $(ARGS)

