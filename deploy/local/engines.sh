@@ -20,7 +20,8 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
 usage() {
     cat <<'TEXT'
-usage: engines.sh up|down|status [OPTION VALUE]...
+usage: engines.sh up|again|down|status [OPTION VALUE]...
+  again starts what is missing with the options of the last up
   --dir FOLDER              where jars, data, logs and pids lie (target/engines)
   --kafka 1|3               brokers; three mean replication 3 and min.insync 2 (1)
   --kafka-port PORT         first broker; the others and the controllers take the ports that follow (9092)
@@ -81,6 +82,8 @@ ports_differ() {
 up() {
     check_settings
     lock
+    : >"$dir/run/options"
+    (($# == 0)) || printf '%s\n' "$@" >"$dir/run/options"
     local missing=()
     local engine
     for engine in $(kafka_names) hivemq registry; do
@@ -93,7 +96,17 @@ up() {
         for engine in "${missing[@]}"; do start "$engine"; done
         for engine in "${missing[@]}"; do await "$engine"; done
     fi
+    clients >"$dir/run/clients.env"
     status
+}
+
+# Brings back what has ended since the last up.
+again() {
+    local options
+    [[ -f $dir/run/clients.env ]] || die "no engines were started in $dir: make up starts them"
+    mapfile -t options <"$dir/run/options"
+    read_settings "${options[@]}" --dir "$dir"
+    up "${options[@]}"
 }
 
 # Each engine's file has these parts: what it runs with, its ports, its start, and when it is ready.
@@ -138,22 +151,36 @@ status() {
     done
     if ((!found)); then
         echo "no engine runs (make up starts them)"
-    elif ((!failed)) && [[ -f $dir/run/kafka-1.pid && -f $dir/run/hivemq.pid && -f $dir/run/registry.pid ]]; then
+    elif ((!failed)) && [[ -f $dir/run/clients.env ]]; then
         addresses
     fi
     return "$failed"
 }
 
+# The settings of our programs for these engines, as environment variables.
+clients() {
+    local node kafka=''
+    for node in $(kafka_names); do kafka+=",127.0.0.1:$(kafka_client_port "$node")"; done
+    echo "KAFKA=${kafka#,}"
+    echo "REGISTRY=http://127.0.0.1:$registry_port$REGISTRY_PATH"
+    echo "MQTT=127.0.0.1:$mqtt_port"
+    if [[ -n $mqtt_user ]]; then printf '%s\n' "MQTT_USER=$mqtt_user" "MQTT_PASSWORD_FILE=$(realpath "$mqtt_password_file")"; fi
+}
+
+# The same as flags: KAFKA_CA=x is --kafka-ca x.
 addresses() {
-    local kafka registry mqtt
-    kafka=$(sed -n 's/.*port=\([0-9]*\).*/127.0.0.1:\1/p' "$dir"/run/kafka-*.settings | paste -s -d , -)
-    registry=$(sed -n 's/.*port=\([0-9]*\).*/\1/p' "$dir/run/registry.settings")
-    mqtt=$(sed -n 's/^port=\([0-9]*\).*/\1/p' "$dir/run/hivemq.settings")
-    echo "for our programs: --kafka $kafka --registry http://127.0.0.1:$registry/apis/ccompat/v7 --mqtt 127.0.0.1:$mqtt"
+    local name value flags=''
+    while IFS='=' read -r name value; do
+        name=${name,,}
+        flags+=" --${name//_/-}"
+        [[ $value == true ]] || flags+=" $value"
+    done <"$dir/run/clients.env"
+    echo "for our programs:$flags"
 }
 
 down() {
     lock
+    rm -f "$dir/run/clients.env"
     local file engines=()
     for file in "$dir"/run/*.pid; do
         [[ -f $file ]] && engines+=("$(basename "$file" .pid)")
@@ -172,10 +199,10 @@ main() {
     local command=${1:-help}
     (($# == 0)) || shift
     case $command in
-        up | down | status)
+        up | again | down | status)
             read_settings "$@"
             mkdir -p "$dir"/{jars,data,logs,run}
-            "$command"
+            "$command" "$@"
             ;;
         help | --help) usage ;;
         *)

@@ -37,7 +37,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "embedded",
         ],
     ),
-    ("testkit", &[]),
+    ("testkit", &["records", "kafka", "mqtt", "service", "embedded"]),
 ];
 
 /// Lines a file may have before a reader deserves a reason.

@@ -1,0 +1,85 @@
+//! Real engines that `make up` started: found by their folder, stopped by their process ids, started by its script.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::{Engine, wait_until};
+
+/// The engines of a folder of `make up`.
+#[derive(Debug)]
+pub(super) struct Real {
+    folder: PathBuf,
+    /// Whether an engine was stopped and not started since.
+    incomplete: bool,
+}
+
+/// The folder that the environment names, if it does.
+pub(super) fn folder() -> Option<PathBuf> {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the switch between the kinds of engines is for tests only"
+    )]
+    let named = std::env::var("TELLTALE_TEST_ENGINES").ok();
+    named.filter(|it| !it.is_empty()).map(PathBuf::from)
+}
+
+impl Real {
+    pub(super) fn find(folder: PathBuf) -> Self {
+        let missing = "make up DIR=FOLDER starts the engines that TELLTALE_TEST_ENGINES=FOLDER names";
+        assert!(clients(&folder).is_file(), "no engines run in {}: {missing}", folder.display());
+        Self { folder, incomplete: false }
+    }
+
+    /// What `make up` wrote for our programs: `NAME=value` lines.
+    pub(super) fn settings(&self) -> Vec<(String, String)> {
+        let text = std::fs::read_to_string(clients(&self.folder)).expect("the engines' settings can be read");
+        let pairs = text.lines().filter_map(|it| it.split_once('='));
+        pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+    }
+
+    /// Sends a signal to the process of an engine and waits for its end.
+    pub(super) fn signal(&mut self, engine: Engine, signal: &str) {
+        let name = match engine {
+            Engine::Kafka => "kafka-1",
+            Engine::Registry => "registry",
+            Engine::Mqtt => "hivemq",
+        };
+        let file = self.folder.join("run").join(format!("{name}.pid"));
+        let pid = std::fs::read_to_string(&file).expect("a running engine has a file with its process id");
+        let pid = pid.trim();
+        assert!(self.is_ours(pid, name), "process {pid} is not {name} of {}", self.folder.display());
+        self.incomplete = true;
+        let sent = Command::new("kill").args([&format!("-{signal}"), pid]).status();
+        assert!(sent.expect("kill can be run").success(), "sending {signal} to {name}, process {pid}");
+        wait_until(&format!("{name} has ended"), || !self.is_ours(pid, name));
+    }
+
+    /// Whether the process carries the mark of this engine of this folder on its command line; a dead one has none.
+    fn is_ours(&self, pid: &str, name: &str) -> bool {
+        let mark = format!("-Dtelltale.engine={}", self.folder.join("data").join(name).display());
+        let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        words.split(|it| *it == 0).any(|it| it == mark.as_bytes())
+    }
+
+    /// Starts what is missing, with the settings of the last `make up`.
+    pub(super) fn start_again(&mut self) {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/local/engines.sh");
+        let output = Command::new(script).arg("again").arg("--dir").arg(&self.folder).output();
+        let output = output.expect("the script of make up can be run");
+        let text = [output.stdout, output.stderr].concat();
+        assert!(output.status.success(), "starting the engines again: {}", String::from_utf8_lossy(&text));
+        self.incomplete = false;
+    }
+}
+
+impl Drop for Real {
+    fn drop(&mut self) {
+        if self.incomplete {
+            self.start_again(); // the next test needs them
+        }
+    }
+}
+
+fn clients(folder: &Path) -> PathBuf {
+    folder.join("run").join("clients.env")
+}

@@ -1,0 +1,50 @@
+//! The state that a test of whole services begins with: the topics of the design, empty.
+
+use telltale_kafka::Group;
+use telltale_kafka::topics::{Created, Topics};
+use telltale_records::topics::ALL;
+
+use super::{Engines, wait_until};
+
+/// Groups of the services that commit offsets.
+const GROUPS: [&str; 2] = ["preprocessor", "scorer"];
+
+/// Deletes the topics of the design, what groups have committed of them, and all subjects.
+pub(super) fn empty(engines: &Engines) {
+    let topics = Topics::open(&engines.kafka()).expect("the settings of Kafka can be used");
+    let ours = |name: &str| ALL.iter().any(|it| it.name == name);
+    for topic in topics.list().expect("Kafka lists its topics") {
+        if ours(&topic.name) {
+            topics.delete(&topic.name).expect("a topic can be deleted");
+        }
+    }
+    wait_until("the topics are gone", || topics.list().is_ok_and(|it| !it.iter().any(|it| ours(&it.name))));
+    delete_subjects(&engines.registry_url());
+}
+
+/// Makes the topics of the design, and waits until nothing is known of earlier ones of these names.
+pub(super) fn create_topics(engines: &Engines, partitions: i32) {
+    let kafka = engines.kafka();
+    let topics = Topics::open(&kafka).expect("the settings of Kafka can be used");
+    let created = topics.create_all(partitions, engines.replication()).expect("topics can be created");
+    assert!(created.iter().all(|(_, it)| *it == Created::New), "{created:?}");
+    for name in GROUPS {
+        let group = Group::open(&kafka, name).expect("the settings of Kafka can be used");
+        let is_new = |topic: &str| group.committed(topic).is_ok_and(|it| it.is_empty());
+        wait_until("the offsets of earlier topics are gone", || ALL.iter().all(|it| is_new(it.name)));
+    }
+}
+
+/// A subject is deleted twice: first so that it can be brought back, then for good.
+fn delete_subjects(url: &str) {
+    let client = reqwest::blocking::Client::new();
+    let subjects = client.get(format!("{url}/subjects")).send().and_then(|it| it.json::<Vec<String>>());
+    for subject in subjects.expect("the registry lists its subjects") {
+        let subject = subject.replace('/', "%2F");
+        for permanent in ["false", "true"] {
+            let url = format!("{url}/subjects/{subject}?permanent={permanent}");
+            let answer = client.delete(url).send().and_then(reqwest::blocking::Response::error_for_status);
+            answer.expect("a subject can be deleted");
+        }
+    }
+}
