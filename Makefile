@@ -19,12 +19,11 @@ engines: build ## Run only the embedded MQTT broker, Kafka log and schema regist
 # a list of servers; as an argument of `make up` it is a number of brokers.
 given = $(if $(filter command,$(origin $(1))),$(2) '$($(1))')
 
-up: ## Start Apache Kafka, HiveMQ and Apicurio Registry (KAFKA=3 KAFKA_PORT= MQTT_PORT= REGISTRY_PORT= DIR=)
-	$(if $(SECURITY),$(error SECURITY is not there yet: these engines serve plain text on 127.0.0.1))
+up: ## Start Apache Kafka, HiveMQ and Apicurio Registry (KAFKA=3 SECURITY=on KAFKA_PORT= MQTT_PORT= REGISTRY_PORT= DIR=)
 	@./deploy/local/engines.sh up $(call given,DIR,--dir) $(call given,KAFKA,--kafka) $(call given,KAFKA_PORT,--kafka-port) \
 		$(call given,REGISTRY_PORT,--registry-port) $(call given,MQTT_PORT,--mqtt-port) \
 		$(call given,WEBSOCKET_PORT,--websocket-port) $(call given,MQTT_USER,--mqtt-user) \
-		$(call given,MQTT_PASSWORD_FILE,--mqtt-password-file) $(call given,TIMEOUT,--timeout)
+		$(call given,MQTT_PASSWORD_FILE,--mqtt-password-file) $(call given,SECURITY,--security) $(call given,TIMEOUT,--timeout)
 
 down: ## End what `make up` started; data stays
 	@./deploy/local/engines.sh down $(call given,DIR,--dir)

@@ -11,6 +11,8 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$here/lib/process.sh"
 # shellcheck source=lib/java.sh
 . "$here/lib/java.sh"
+# shellcheck source=lib/security.sh
+. "$here/lib/security.sh"
 # shellcheck source=lib/kafka.sh
 . "$here/lib/kafka.sh"
 # shellcheck source=lib/hivemq.sh
@@ -26,18 +28,19 @@ usage: engines.sh up|again|down|status [OPTION VALUE]...
   --kafka 1|3               brokers; three mean replication 3 and min.insync 2 (1)
   --kafka-port PORT         first broker; the others and the controllers take the ports that follow (9092)
   --registry-port PORT      registry; its management takes the port that follows (8081)
-  --mqtt-port PORT          MQTT over TCP (1883)
+  --mqtt-port PORT          MQTT over TCP (1883; with --security on over TLS, 8883)
   --websocket-port PORT     MQTT over WebSocket, path /mqtt (8000)
   --mqtt-user NAME          asks MQTT clients for this user (nobody is asked)
   --mqtt-password-file FILE the user's password, first line of FILE
+  --security on|off         TLS, users and passwords, least rights; a test authority is made (off)
   --timeout SECONDS         longest wait for an engine to answer (300)
 TEXT
 }
 
 # Sets the variables the other files read; they are settings from here on.
 read_settings() {
-    dir=target/engines brokers=1 kafka_port=9092 registry_port=8081 mqtt_port=1883 websocket_port=8000
-    mqtt_user='' mqtt_password_file='' patience=300
+    dir=target/engines brokers=1 kafka_port=9092 registry_port=8081 mqtt_port='' websocket_port=8000
+    mqtt_user='' mqtt_password_file='' security=off patience=300
     while (($# > 0)); do
         (($# > 1)) || die "option $1 has no value; see: engines.sh help"
         case $1 in
@@ -49,11 +52,15 @@ read_settings() {
             --websocket-port) websocket_port=$2 ;;
             --mqtt-user) mqtt_user=$2 ;;
             --mqtt-password-file) mqtt_password_file=$2 ;;
+            --security) security=$2 ;;
             --timeout) patience=$2 ;;
             *) die "unknown option $1; see: engines.sh help" ;;
         esac
         shift 2
     done
+    # Keys, passwords and what holds them are for their owner only.
+    if security_on; then umask 077; fi
+    if [[ -z $mqtt_port ]]; then mqtt_port=$(security_on && echo 8883 || echo 1883); fi
     mkdir -p "$dir"
     dir=$(cd "$dir" && pwd)
 }
@@ -65,6 +72,10 @@ check_settings() {
     for port in "$kafka_port" "$registry_port" "$mqtt_port" "$websocket_port"; do
         if ! [[ $port =~ ^[1-9][0-9]{0,4}$ ]] || ((port > 65530)); then die "port $port is not a number from 1 to 65530"; fi
     done
+    [[ $security == on || $security == off ]] || die "--security $security is neither on nor off (make up SECURITY=on)"
+    if security_on && [[ -n $mqtt_user ]]; then
+        die "--mqtt-user is for engines without TLS: with SECURITY=on every program has a user of its own, see make status"
+    fi
     if [[ -n $mqtt_user ]]; then
         [[ -s $mqtt_password_file ]] || die "user $mqtt_user has no password: --mqtt-password-file '$mqtt_password_file' is no file with one"
     elif [[ -n $mqtt_password_file ]]; then
@@ -92,6 +103,7 @@ up() {
     if ((${#missing[@]} == 0)); then
         echo "all engines run already"
     else
+        if security_on; then security_prepare; fi
         for engine in "${missing[@]}"; do prepare "$engine"; done
         for engine in "${missing[@]}"; do start "$engine"; done
         for engine in "${missing[@]}"; do await "$engine"; done
@@ -102,11 +114,11 @@ up() {
 
 # Brings back what has ended since the last up.
 again() {
-    local options
+    local option options=()
     [[ -f $dir/run/clients.env ]] || die "no engines were started in $dir: make up starts them"
-    mapfile -t options <"$dir/run/options"
-    read_settings "${options[@]}" --dir "$dir"
-    up "${options[@]}"
+    while IFS= read -r option; do options+=("$option"); done <"$dir/run/options"
+    read_settings ${options[@]+"${options[@]}"} --dir "$dir"
+    up ${options[@]+"${options[@]}"}
 }
 
 # Each engine's file has these parts: what it runs with, its ports, its start, and when it is ready.
@@ -157,22 +169,26 @@ status() {
     return "$failed"
 }
 
-# The settings of our programs for these engines, as environment variables.
+# The settings of our programs for these engines, as environment variables; of secured ones, those of admin.
 clients() {
-    local node kafka=''
-    for node in $(kafka_names); do kafka+=",127.0.0.1:$(kafka_client_port "$node")"; done
-    echo "KAFKA=${kafka#,}"
-    echo "REGISTRY=http://127.0.0.1:$registry_port$REGISTRY_PATH"
-    echo "MQTT=127.0.0.1:$mqtt_port"
+    if security_on; then
+        program_settings admin
+        return
+    fi
+    printf '%s\n' "KAFKA=$(kafka_addresses)" "REGISTRY=$(registry_url)" "MQTT=127.0.0.1:$mqtt_port"
     if [[ -n $mqtt_user ]]; then printf '%s\n' "MQTT_USER=$mqtt_user" "MQTT_PASSWORD_FILE=$(realpath "$mqtt_password_file")"; fi
 }
 
-# The same as flags: KAFKA_CA=x is --kafka-ca x.
+# The same as flags: KAFKA_CA=x is --kafka-ca x. Of secured engines, the file of each program.
 addresses() {
-    local name value flags=''
+    local name value flags='' file
+    if grep -q KAFKA_SECURITY "$dir/run/clients.env"; then
+        echo "for our programs, their settings as environment variables (set -a; . FILE; set +a):"
+        for file in "$dir"/data/security/*.env; do echo "  $file"; done
+        return
+    fi
     while IFS='=' read -r name value; do
-        name=${name,,}
-        flags+=" --${name//_/-}"
+        flags+=" --$(tr 'A-Z_' 'a-z-' <<<"$name")"
         [[ $value == true ]] || flags+=" $value"
     done <"$dir/run/clients.env"
     echo "for our programs:$flags"

@@ -30,4 +30,9 @@ case $tool in
 esac
 [[ -d $dir/jars/kafka ]] || die "$dir/jars/kafka is missing: make up fetches it (ENGINES_DIR names another folder)"
 java=$(java_home 17 "Kafka's tools")
-exec "$java/bin/java" -Xmx256m -Dlog4j2.level=WARN -cp "$dir/jars/kafka/*" "$class" "$@"
+# Brokers that run with SECURITY=on want to know who asks: admin, unless the caller says otherwise.
+login=()
+if [[ $tool != dump-log && " $* " != *' --command-config '* ]] && grep -q security=on "$dir"/run/kafka-1.settings 2>/dev/null; then
+    login=(--command-config "$dir/data/security/admin.properties")
+fi
+exec "$java/bin/java" -Xmx256m -Dlog4j2.level=WARN -cp "$dir/jars/kafka/*" "$class" "$@" ${login[@]+"${login[@]}"}

@@ -1,7 +1,8 @@
-// Starts HiveMQ Community Edition as a library: `Launcher FOLDER [USER PASSWORD_FILE]`.
+// Starts HiveMQ Community Edition as a library: `Launcher FOLDER [LOGINS PERMISSIONS]`.
 //
-// FOLDER holds conf/config.xml, data/ and extensions/. With a user, clients must give it with its password (the first line of
-// the file); without one, everybody is let in, as HiveMQ does when no extension asks.
+// FOLDER holds conf/config.xml, data/ and extensions/. LOGINS has a line `user role password-file` for each user, PERMISSIONS a
+// line `role activity filter` for each thing a role may do. Without them everybody is let in, as HiveMQ does when no extension
+// asks.
 
 import com.hivemq.embedded.EmbeddedExtension;
 import com.hivemq.embedded.EmbeddedHiveMQ;
@@ -10,6 +11,7 @@ import com.hivemq.extension.sdk.api.ExtensionMain;
 import com.hivemq.extension.sdk.api.auth.SimpleAuthenticator;
 import com.hivemq.extension.sdk.api.auth.parameter.SimpleAuthInput;
 import com.hivemq.extension.sdk.api.auth.parameter.SimpleAuthOutput;
+import com.hivemq.extension.sdk.api.auth.parameter.TopicPermission.MqttActivity;
 import com.hivemq.extension.sdk.api.packets.connect.ConnackReasonCode;
 import com.hivemq.extension.sdk.api.parameter.ExtensionStartInput;
 import com.hivemq.extension.sdk.api.parameter.ExtensionStartOutput;
@@ -23,6 +25,10 @@ import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.security.MessageDigest;
+import java.util.ArrayList;
+import java.util.HashMap;
+import java.util.List;
+import java.util.Map;
 import java.util.concurrent.CountDownLatch;
 
 /** Starts the broker and stays until it is asked to end. */
@@ -35,12 +41,12 @@ public final class Launcher {
                 .withConfigurationFolder(folder.resolve("conf"))
                 .withDataFolder(folder.resolve("data"))
                 .withExtensionsFolder(folder.resolve("extensions"));
-        if (arguments.length > 2 && !arguments[1].isEmpty()) {
+        if (arguments.length > 2) {
             builder.withEmbeddedExtension(EmbeddedExtension.builder()
                     .withId("telltale-login")
-                    .withName("User and password")
+                    .withName("Users, passwords and permissions")
                     .withVersion("1")
-                    .withExtensionMain(new Login(arguments[1], Path.of(arguments[2])))
+                    .withExtensionMain(new Logins(Path.of(arguments[1]), Path.of(arguments[2])))
                     .build());
         }
         CountDownLatch asked = new CountDownLatch(1);
@@ -66,16 +72,38 @@ public final class Launcher {
         }
     }
 
-    /** Lets in one user with one password; it may publish and subscribe everywhere. */
-    private static final class Login implements ExtensionMain, SimpleAuthenticator {
-        private final String user;
-        private final byte[] password;
+    /** A user's password and what its role may do. */
+    private record Login(byte[] password, List<Right> rights) {}
 
-        Login(String user, Path passwordFile) throws IOException {
-            this.user = user;
-            try (var lines = Files.lines(passwordFile)) {
-                this.password = lines.findFirst().orElse("").getBytes(StandardCharsets.UTF_8);
+    /** One thing a role may do. */
+    private record Right(MqttActivity activity, String filter) {}
+
+    /** Lets in the users of a list; each may do what its role may, and nothing else. */
+    private static final class Logins implements ExtensionMain, SimpleAuthenticator {
+        private final Map<String, Login> users = new HashMap<>();
+
+        Logins(Path logins, Path permissions) throws IOException {
+            Map<String, List<Right>> roles = new HashMap<>();
+            for (String[] columns : table(permissions)) {
+                Right right = new Right(MqttActivity.valueOf(columns[1]), columns[2]);
+                roles.computeIfAbsent(columns[0], ignored -> new ArrayList<>()).add(right);
             }
+            for (String[] columns : table(logins)) {
+                List<Right> rights = roles.get(columns[1]);
+                if (rights == null) {
+                    throw new IOException(permissions + " knows no role " + columns[1] + ", given to " + columns[0]);
+                }
+                String password = Files.readAllLines(Path.of(columns[2])).get(0);
+                users.put(columns[0], new Login(password.getBytes(StandardCharsets.UTF_8), rights));
+            }
+        }
+
+        /** The lines of a file, each in three columns, without comments. */
+        private static List<String[]> table(Path file) throws IOException {
+            return Files.readAllLines(file).stream()
+                    .filter(line -> !line.isBlank() && !line.startsWith("#"))
+                    .map(line -> line.trim().split("\\s+", 3))
+                    .toList();
         }
 
         @Override
@@ -89,13 +117,21 @@ public final class Launcher {
         @Override
         public void onConnect(SimpleAuthInput input, SimpleAuthOutput output) {
             var connect = input.getConnectPacket();
-            byte[] given = connect.getPassword().map(Login::bytes).orElse(new byte[0]);
-            boolean known = connect.getUserName().map(user::equals).orElse(false);
-            if (known && MessageDigest.isEqual(given, password)) {
-                output.getDefaultPermissions().add(Builders.topicPermission().topicFilter("#").build());
-                output.authenticateSuccessfully();
-            } else {
+            byte[] given = connect.getPassword().map(Logins::bytes).orElse(new byte[0]);
+            Login login = connect.getUserName().map(users::get).orElse(null);
+            String client = connect.getClientId();
+            if (login == null || !MessageDigest.isEqual(given, login.password())) {
                 output.failAuthentication(ConnackReasonCode.BAD_USER_NAME_OR_PASSWORD, "wrong user or password");
+            } else if (client.matches(".*[#+/].*")) {
+                // It becomes part of a topic filter, where these would widen what the client may do.
+                output.failAuthentication(ConnackReasonCode.CLIENT_IDENTIFIER_NOT_VALID, "#, + or / in the client id");
+            } else {
+                for (Right right : login.rights()) {
+                    String filter = right.filter().replace("{client}", client);
+                    output.getDefaultPermissions()
+                            .add(Builders.topicPermission().topicFilter(filter).activity(right.activity()).build());
+                }
+                output.authenticateSuccessfully();
             }
         }
 

@@ -67,6 +67,13 @@ fetch() {
     cp "$list" "$folder.SHA256SUMS"
 }
 
+# Compiles $2.java beside engine $1's list of files with the JDK $3, against that engine's jars.
+compile() {
+    local source=$here/$1/$2.java classes=$dir/jars/$1-classes
+    [[ ! $classes/$2.class -nt $source ]] || return 0
+    "$3/bin/javac" -Xlint:all --release 17 -cp "$dir/jars/$1/*" -d "$classes" "$source" || die "compiling $source failed"
+}
+
 # Refuses data of $1 that was written by another version or layout ($2); new data is marked with it.
 claim_data() {
     local file=$dir/data/$1.layout

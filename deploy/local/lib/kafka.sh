@@ -18,7 +18,14 @@ kafka_ports() {
     for node in $(kafka_names); do kafka_ports_of "$node"; done
 }
 
-kafka_settings() { echo "port=$(kafka_client_port "$1") brokers=$brokers"; }
+kafka_settings() { echo "port=$(kafka_client_port "$1") brokers=$brokers$(security_on && echo ' security=on')"; }
+
+# The bootstrap servers.
+kafka_addresses() {
+    local node addresses=''
+    for node in $(kafka_names); do addresses+=",127.0.0.1:$(kafka_client_port "$node")"; done
+    echo "${addresses#,}"
+}
 
 kafka_voters() {
     local node voters=''
@@ -30,17 +37,18 @@ kafka_voters() {
 
 # Copies and acknowledgements follow the number of nodes; internal topics are small, as is the cleaner's buffer, to spare memory.
 kafka_properties() {
-    local port copies=$brokers
+    local port copies=$brokers protocol=PLAINTEXT controller=PLAINTEXT
     port=$(kafka_client_port "$1")
+    if security_on; then protocol=SASL_SSL controller=SASL_SSL; fi
     cat <<TEXT
 process.roles=broker,controller
 node.id=${1#kafka-}
 controller.quorum.voters=$(kafka_voters)
 controller.listener.names=CONTROLLER
-listeners=PLAINTEXT://127.0.0.1:$port,CONTROLLER://127.0.0.1:$((port + 1))
-advertised.listeners=PLAINTEXT://127.0.0.1:$port
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
-inter.broker.listener.name=PLAINTEXT
+listeners=$protocol://127.0.0.1:$port,CONTROLLER://127.0.0.1:$((port + 1))
+advertised.listeners=$protocol://127.0.0.1:$port
+listener.security.protocol.map=$protocol:$protocol,CONTROLLER:$controller
+inter.broker.listener.name=$protocol
 log.dirs=$dir/data/$1/log
 auto.create.topics.enable=false
 default.replication.factor=$copies
@@ -57,6 +65,32 @@ share.coordinator.state.topic.min.isr=$(((copies + 1) / 2))
 group.initial.rebalance.delay.ms=0
 log.cleaner.dedupe.buffer.size=16777216
 TEXT
+    if security_on; then kafka_secured_properties; fi
+}
+
+# TLS everywhere, also between controllers; SCRAM or PLAIN for clients, and PLAIN between controllers, which have no SCRAM users
+# before there is a quorum. Nobody may do anything without a right in kafka/acls.txt.
+kafka_secured_properties() {
+    local folder plain=org.apache.kafka.common.security.plain.PlainLoginModule user users=''
+    local scram=org.apache.kafka.common.security.scram.ScramLoginModule
+    folder=$(security_folder)
+    for user in $SECURITY_USERS; do users+=" user_$user=\"$(password_of "$user")\""; done
+    cat <<TEXT
+ssl.keystore.type=PEM
+ssl.keystore.location=$folder/engines.pem
+ssl.truststore.type=PEM
+ssl.truststore.location=$folder/authority.pem
+sasl.enabled.mechanisms=SCRAM-SHA-512,PLAIN
+sasl.mechanism.inter.broker.protocol=SCRAM-SHA-512
+sasl.mechanism.controller.protocol=PLAIN
+listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config=$scram required username="broker" password="$(password_of broker)";
+listener.name.sasl_ssl.plain.sasl.jaas.config=$plain required$users;
+listener.name.controller.sasl.enabled.mechanisms=PLAIN
+listener.name.controller.plain.sasl.jaas.config=$plain required username="broker" password="$(password_of broker)" user_broker="$(password_of broker)";
+authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+super.users=User:broker;User:admin
+allow.everyone.if.no.acl.found=false
+TEXT
 }
 
 kafka_java() { java_home 17 "Apache Kafka $KAFKA_VERSION"; }
@@ -72,12 +106,24 @@ kafka_prepare() {
     local java data=$dir/data/$1
     java=$(kafka_java)
     fetch kafka
-    claim_data "$1" "Apache Kafka $KAFKA_VERSION, $brokers node(s)"
+    claim_data "$1" "Apache Kafka $KAFKA_VERSION, $brokers node(s)$(security_on && echo ', SECURITY=on')"
+    if security_on; then compile kafka Grant "$java"; fi
     kafka_properties "$1" >"$data/server.properties"
     [[ ! -f $data/log/meta.properties ]] || return 0
-    "$java/bin/java" -cp "$dir/jars/kafka/*" kafka.tools.StorageTool format \
-        --cluster-id "$(kafka_cluster_id)" --config "$data/server.properties" >"$dir/logs/$1.format.log" 2>&1 ||
+    kafka_format_arguments "$1" >"$data/format.arguments"
+    "$java/bin/java" -cp "$dir/jars/kafka/*" kafka.tools.StorageTool "@$data/format.arguments" >"$dir/logs/$1.format.log" 2>&1 ||
         die "formatting $data/log failed: $(tail -n 3 "$dir/logs/$1.format.log")"
+    rm -f "$data/format.arguments"
+}
+
+# A line for each argument, in a file: among them are passwords, and everybody can see a process's arguments.
+kafka_format_arguments() {
+    local user
+    printf '%s\n' format --cluster-id "$(kafka_cluster_id)" --config "$dir/data/$1/server.properties"
+    security_on || return 0
+    for user in $SECURITY_USERS; do
+        printf '%s\n' --add-scram "SCRAM-SHA-512=[name=$user,password=$(password_of "$user")]"
+    done
 }
 
 kafka_start() {
@@ -89,4 +135,13 @@ kafka_start() {
 
 kafka_ready() { grep -q 'Kafka Server started' "$dir/logs/$1.log" && answers "$(kafka_client_port "$1")"; }
 
-kafka_settle() { :; }
+# Gives the users their rights, once for each table of rights.
+kafka_settle() {
+    local java given=$dir/data/kafka.acls
+    if ! security_on || cmp -s "$here/kafka/acls.txt" "$given"; then return; fi
+    java=$(kafka_java)
+    "$java/bin/java" -Xmx128m -Dlog4j2.level=WARN -cp "$dir/jars/kafka-classes:$dir/jars/kafka/*" Grant \
+        "$(security_folder)/admin.properties" "$here/kafka/acls.txt" >"$dir/logs/grant.log" 2>&1 ||
+        die "Kafka's users were not given their rights: $(last_words "$dir/logs/grant.log")"
+    cp "$here/kafka/acls.txt" "$given"
+}
