@@ -45,7 +45,7 @@ need() { # command, package of Debian, of Fedora, of Homebrew
 }
 
 checksums() (
-    cd "$1"
+    cd "$1" || exit
     if command -v sha256sum >/dev/null 2>&1; then sha256sum -- *; else shasum -a 256 -- *; fi
 )
 
