@@ -26,14 +26,14 @@ case ${1-} in
     --list) list && exit ;;
 esac
 for it in "${wanted[@]}"; do
-    list | grep -qxF -- "$it" || { echo "deploy/check.sh: there is no part $it, but: $(list | paste -sd ' ')" >&2 && exit 2; }
+    grep -qxF -- "$it" <<<"$(list)" || { echo "deploy/check.sh: there is no part $it, but: $(list | paste -sd ' ')" >&2 && exit 2; }
 done
 
 cd "$here/.."
 failed=()
 for part in "$parts"/*.sh; do
     name=$(basename "$part" .sh | cut -d- -f2-)
-    if ((${#wanted[@]} > 0)) && ! printf '%s\n' "${wanted[@]}" | grep -qxF -- "$name"; then continue; fi
+    if ((${#wanted[@]} > 0)) && ! grep -qxF -- "$name" <<<"$(printf '%s\n' "${wanted[@]}")"; then continue; fi
     echo "$name"
     bash "$part" || failed+=("$name")
 done

@@ -32,10 +32,10 @@ planned() {
 
 # rendered SIZE CHART: the chart takes the values that the size gives, and what it renders is valid.
 rendered() {
-    local values=$scratch/$1-$2.yaml more=()
-    output "$scratch/$1.plan" "helm_values_$2" >"$values"
+    local given=$scratch/$1-$2.yaml more=()
+    output "$scratch/$1.plan" "helm_values_$2" >"$given"
     [[ $2 == platform && $1 != S ]] && more=(--set confluent.acceptTrial=true)
-    helm template telltale "helm/$2" --namespace "$2" --values "$values" "${more[@]}" >"$scratch/$1-$2-rendered.yaml" &&
+    helm template telltale "helm/$2" --namespace "$2" --values "$given" "${more[@]}" >"$scratch/$1-$2-rendered.yaml" &&
         python "$check/validate.py" "$scratch/$1-$2-rendered.yaml" && python "$check/policy.py" "$scratch/$1-$2-rendered.yaml"
 }
 
