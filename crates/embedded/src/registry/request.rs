@@ -1,16 +1,19 @@
 //! What comes in and what goes out: bodies of requests, and refusals with Confluent's error codes.
 
 use axum::Json;
-use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use http_body_util::BodyExt;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 /// Largest body of a request.
-pub(super) const BODY_BYTES: usize = 4 << 20;
+const BODY_BYTES: usize = 4 << 20;
+/// As much of a body that is too large is read and dropped: a connection that is closed over unread bytes is
+/// reset, and the client may never see why.
+const DRAINED_BYTES: usize = 64 << 20;
 
 const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("application/vnd.schemaregistry.v1+json");
 
@@ -113,11 +116,23 @@ pub(super) struct Body<T>(pub(super) T);
 impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     type Rejection = Refusal;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
-        let bytes = Bytes::from_request(request, state).await.map_err(|it| {
-            let large = it.status() == StatusCode::PAYLOAD_TOO_LARGE;
-            if large { Refusal::TooLarge } else { Refusal::BadRequest(it.to_string()) }
-        })?;
+    async fn from_request(request: Request, _state: &S) -> Result<Self, Refusal> {
+        let mut body = request.into_body();
+        let (mut bytes, mut length) = (Vec::new(), 0);
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|it| Refusal::BadRequest(it.to_string()))?;
+            let Some(part) = frame.data_ref() else { continue };
+            length += part.len();
+            if length > DRAINED_BYTES {
+                break;
+            }
+            if length <= BODY_BYTES {
+                bytes.extend_from_slice(part);
+            }
+        }
+        if length > BODY_BYTES {
+            return Err(Refusal::TooLarge);
+        }
         serde_json::from_slice(&bytes).map(Body).map_err(|it| Refusal::BadRequest(it.to_string()))
     }
 }

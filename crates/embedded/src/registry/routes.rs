@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::extract::{Path, Query, State};
 use axum::response::Response;
 use axum::routing::{get, post};
 use serde::{Deserialize, Deserializer};
@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::compatibility::Level;
 use super::journal::Mode;
-use super::request::{BODY_BYTES, Body, Refusal, SchemaBody, answer};
+use super::request::{Body, Refusal, SchemaBody, answer};
 use super::store::{Found, Store, Which};
 
 type Shared = State<Arc<Mutex<Store>>>;
@@ -61,7 +61,6 @@ pub(super) fn router(store: Store) -> Router {
         .route("/mode/{subject}", get(mode).put(set_mode).delete(remove_mode))
         .fallback(async || Refusal::NoPath)
         .method_not_allowed_fallback(async || Refusal::NoMethod)
-        .layer(DefaultBodyLimit::max(BODY_BYTES))
         .with_state(Arc::new(Mutex::new(store)))
 }
 
