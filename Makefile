@@ -9,8 +9,17 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 help: ## List these commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: build ## Run the whole pipeline on this machine (ARGS="--cars 2000 --rate 5 --for 60s")
+ifneq ($(filter-out embedded real,$(ENGINES)),)
+$(error ENGINES=$(ENGINES) is neither embedded nor real)
+endif
+
+demo: build ## Run the whole pipeline on this machine (ARGS="--cars 2000 --rate 5 --for 60s"; ENGINES=real: on those of make up)
+ifeq ($(ENGINES),real)
+	@./deploy/local/with-engines.sh $(or $(DIR),target/engines) $(TARGET)/release/telltale demo --engines real \
+		$(if $(findstring --data,$(ARGS)),,--data $(or $(DIR),target/engines)/data/demo) $(ARGS)
+else
 	@$(TARGET)/release/telltale demo $(ARGS)
+endif
 
 engines: build ## Run only the embedded MQTT broker, Kafka log and schema registry (ARGS="--data DIR")
 	@$(TARGET)/release/telltale engines $(ARGS)

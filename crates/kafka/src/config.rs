@@ -113,6 +113,23 @@ impl KafkaConfig {
         }
     }
 
+    /// The flags that make these settings: for a service that is started with them.
+    #[must_use]
+    pub fn flags(&self) -> Vec<String> {
+        let name = |it: Option<clap::builder::PossibleValue>| it.map(|it| it.get_name().to_owned());
+        given([
+            ("--kafka", Some(self.bootstrap.clone())),
+            ("--kafka-security", name(self.security.to_possible_value())),
+            ("--kafka-ca", path(self.ca.as_ref())),
+            ("--kafka-certificate", path(self.certificate.as_ref())),
+            ("--kafka-key", path(self.key.as_ref())),
+            ("--kafka-sasl", name(self.sasl.to_possible_value())),
+            ("--kafka-user", self.user.clone()),
+            ("--kafka-password-file", path(self.password_file.as_ref())),
+            ("--kafka-client-id", Some(self.client_id.clone())),
+        ])
+    }
+
     /// Checks the settings and that the files they name can be read.
     ///
     /// # Errors
@@ -201,6 +218,26 @@ impl RegistryConfig {
     pub fn at(url: impl Into<String>) -> Self {
         Self { url: url.into(), registry_user: None, registry_password_file: None }
     }
+
+    /// The flags that make these settings: for a service that is started with them.
+    #[must_use]
+    pub fn flags(&self) -> Vec<String> {
+        given([
+            ("--registry", Some(self.url.clone())),
+            ("--registry-user", self.registry_user.clone()),
+            ("--registry-password-file", path(self.registry_password_file.as_ref())),
+        ])
+    }
+}
+
+fn path(path: Option<&PathBuf>) -> Option<String> {
+    path.map(|it| it.display().to_string())
+}
+
+/// The flags that have a value.
+fn given<const N: usize>(flags: [(&str, Option<String>); N]) -> Vec<String> {
+    let given = flags.into_iter().filter_map(|(flag, value)| Some([flag.to_owned(), value?]));
+    given.flatten().collect()
 }
 
 /// The text of a file that a flag names.
@@ -222,7 +259,18 @@ mod tests {
         #[command(flatten)]
         kafka: KafkaConfig,
         #[command(flatten)]
-        _registry: RegistryConfig,
+        registry: RegistryConfig,
+    }
+
+    #[test]
+    fn settings_come_back_from_the_flags_they_give() {
+        let wanted = "--kafka a:1,b:2 --kafka-security sasl-tls --kafka-ca ca.pem --kafka-certificate it.pem --kafka-key it.key \
+            --kafka-sasl plain --kafka-user me --kafka-password-file secret --kafka-client-id test";
+        let registry = "--registry https://x --registry-user me --registry-password-file other";
+        let words: Vec<&str> = wanted.split_whitespace().chain(registry.split_whitespace()).collect();
+        let flags = <Flags as clap::Parser>::try_parse_from(["test"].iter().chain(&words)).unwrap();
+        assert_eq!([flags.kafka.flags(), flags.registry.flags()].concat(), words);
+        assert_eq!(RegistryConfig::at("http://y").flags(), ["--registry", "http://y"]);
     }
 
     #[test]

@@ -159,6 +159,25 @@ impl Endpoint {
 }
 
 impl MqttConfig {
+    /// The flags that lead to the same broker: for a service that is started with them. The client id is not among them, since
+    /// each service has its own.
+    #[must_use]
+    pub fn flags(&self) -> Vec<String> {
+        let version = self.mqtt_version.to_possible_value().map(|it| it.get_name().to_owned());
+        let path = |it: &Option<PathBuf>| it.as_ref().map(|it| it.display().to_string());
+        let given = [
+            ("--mqtt", Some(self.mqtt.to_string())),
+            ("--mqtt-version", version),
+            ("--mqtt-user", self.mqtt_user.clone()),
+            ("--mqtt-password-file", path(&self.mqtt_password_file)),
+            ("--mqtt-ca-file", path(&self.mqtt_ca_file)),
+            ("--mqtt-keep-alive", Some(self.mqtt_keep_alive.to_string())),
+        ];
+        let tls = self.mqtt_tls.then(|| "--mqtt-tls".to_owned());
+        let given = given.into_iter().filter_map(|(flag, value)| Some([flag.to_owned(), value?]));
+        given.flatten().chain(tls).collect()
+    }
+
     /// Reads the files and checks the settings; connects to nothing.
     ///
     /// # Errors
@@ -226,6 +245,14 @@ mod tests {
         for text in ["localhost", ":1883", "host:0", "host:70000", "mqtt://host:1883", "::1:1883", ""] {
             assert!(text.parse::<Address>().unwrap_err().contains("host:port"), "{text}");
         }
+    }
+
+    #[test]
+    fn settings_come_back_from_the_flags_they_give() {
+        let flags = "--mqtt a:1 --mqtt-version 3.1.1 --mqtt-user me --mqtt-password-file secret --mqtt-ca-file ca.pem \
+            --mqtt-keep-alive 7s --mqtt-tls";
+        let flags: Vec<&str> = flags.split_whitespace().collect();
+        assert_eq!(parse(&flags).unwrap().flags(), flags);
     }
 
     #[test]

@@ -64,7 +64,7 @@ pub struct Config {
     pub pipeline: Option<PathBuf>,
 
     /// Consumer group: its members share the partitions
-    #[arg(long, env = "GROUP", value_name = "NAME", default_value = "preprocessor")]
+    #[arg(long, env = "GROUP", value_name = "NAME", default_value = "telltale-preprocessor")]
     pub group: String,
 
     /// Name of this instance, different from every other of the group and the same after a restart

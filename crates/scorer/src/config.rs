@@ -39,7 +39,7 @@ pub struct Config {
     pub trusted_key: Vec<PathBuf>,
 
     /// Consumer group: its members share the partitions
-    #[arg(long, env = "GROUP", value_name = "NAME", default_value = "scorer")]
+    #[arg(long, env = "GROUP", value_name = "NAME", default_value = "telltale-scorer")]
     pub group: String,
 
     /// Name of this instance, different from every other of the group and the same after a restart

@@ -31,7 +31,7 @@ pub struct Cli {
 pub enum Command {
     /// Run the whole pipeline in this process: cars, broker, Kafka's log, SQL, training, scoring
     ///
-    /// Everything goes over the sockets, as it would between machines. In a terminal a live view shows the
+    /// The engines can also be real ones (--engines real). Everything goes over the sockets, as it would between machines. In a terminal a live view shows the
     /// stages, the model in force and the cars that stand out; else a line a second. Ctrl-C stops the cars,
     /// lets the services finish, reads everything back, and prints the balance.
     ///
@@ -97,7 +97,7 @@ pub struct Connection {
 
 /// Where the engines listen and what they keep.
 #[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Engines")]
+#[command(next_help_heading = "Embedded engines")]
 pub struct EnginesArgs {
     /// Port of the MQTT broker (v5 and v3.1.1); 0 takes any free one
     #[arg(long, default_value_t = 1883, value_name = "PORT")]
@@ -119,9 +119,25 @@ pub struct EnginesArgs {
     pub data: Option<PathBuf>,
 }
 
+/// Engines that the demo runs on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum EnginesKind {
+    /// Its own, in this process; --kafka, --registry and --mqtt are not used
+    Embedded,
+    /// Those that --kafka, --registry and --mqtt lead to
+    Real,
+}
+
 /// `telltale demo`
 #[derive(Debug, Clone, Args)]
 pub struct DemoArgs {
+    /// Engines to run on
+    ///
+    /// `make demo ENGINES=real` runs on those of `make up`. On real engines, which may hold data of earlier runs and of others,
+    /// the balance is that of this run alone, and --data keeps the keys and the cars' ledger.
+    #[arg(long = "engines", id = "engines_kind", value_enum, default_value_t = EnginesKind::Embedded, value_name = "KIND")]
+    pub kind: EnginesKind,
+
     /// Cars of the fleet, 1 to 15,000
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=15_000))]
     pub cars: u32,
@@ -162,9 +178,17 @@ pub struct DemoArgs {
     #[arg(long, default_value_t = 8080, value_name = "PORT")]
     pub http_port: u16,
 
-    /// The engines.
+    /// The embedded engines.
     #[command(flatten)]
     pub engines: EnginesArgs,
+
+    /// Real Kafka and registry.
+    #[command(flatten)]
+    pub connection: Connection,
+
+    /// Real MQTT broker.
+    #[command(flatten)]
+    pub mqtt: MqttConfig,
 }
 
 /// `telltale topics`

@@ -64,22 +64,37 @@ impl Ledgers {
     ///
     /// Returns an error when a file cannot be read.
     pub fn read(folder: &Path) -> Result<Self, Error> {
-        let failed = |path: &Path| {
-            let path = path.to_owned();
-            move |source| Error::File { flag: "--data or --ledger", path, source }
-        };
         let mut ledgers = Self::default();
         for entry in fs::read_dir(folder).map_err(failed(folder))? {
             let path = entry.map_err(failed(folder))?.path();
             if path.extension().is_some_and(|it| it == LEDGER) {
-                let drained = path.with_extension(DRAINED).exists();
-                let into = if drained { &mut ledgers.drained } else { &mut ledgers.killed };
-                read(BufReader::new(File::open(&path).map_err(failed(&path))?), into)
-                    .map_err(failed(&path))?;
+                ledgers.add(&path)?;
             }
         }
         Ok(ledgers)
     }
+
+    /// Reads the ledger of one run.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when the file cannot be read.
+    pub fn of(run: &Run) -> Result<Self, Error> {
+        let mut ledgers = Self::default();
+        ledgers.add(&run.ledger())?;
+        Ok(ledgers)
+    }
+
+    fn add(&mut self, path: &Path) -> Result<(), Error> {
+        let drained = path.with_extension(DRAINED).exists();
+        let into = if drained { &mut self.drained } else { &mut self.killed };
+        read(BufReader::new(File::open(path).map_err(failed(path))?), into).map_err(failed(path))
+    }
+}
+
+fn failed(path: &Path) -> impl FnOnce(io::Error) -> Error {
+    let path = path.to_owned();
+    move |source| Error::File { flag: "--data or --ledger", path, source }
 }
 
 /// Takes in the acknowledged readings of one ledger; a line that was torn off by a kill is passed over.

@@ -197,6 +197,20 @@ pub enum Error {
     /// The engines did not start.
     #[error(transparent)]
     Engines(telltale_embedded::EnginesError),
+    /// A real engine does not answer.
+    #[error(
+        "no {engine} answers at {address}, which {flag} names: make up starts engines on this machine, make status shows them"
+    )]
+    NotUp {
+        /// What is missing.
+        engine: &'static str,
+        /// The flag that names it.
+        flag: &'static str,
+        /// Where it should be.
+        address: String,
+        /// What came instead of an answer.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// A service failed.
     #[error("the {service} failed")]
     Service {

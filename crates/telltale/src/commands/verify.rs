@@ -25,12 +25,20 @@ pub fn run(args: &VerifyArgs, stop: &CancellationToken) -> Result<(), Error> {
             let engines: Engines = engines::start(engines::free_ports(Some(folder.engines())))?;
             let kafka = KafkaConfig::at(engines.kafka_addr().to_string());
             let ledgers = Some(Ledgers::read(&folder.simulator())?);
-            Check { kafka: &kafka, drained: args.drained, ledgers, since: None, stop }.run()?
+            Check { kafka: &kafka, drained: args.drained, ledgers, since: None, only_since: false, stop }
+                .run()?
         }
         None => {
             let ledgers = args.ledger.as_deref().map(Ledgers::read).transpose()?;
-            Check { kafka: &args.connection.kafka, drained: args.drained, ledgers, since: None, stop }
-                .run()?
+            Check {
+                kafka: &args.connection.kafka,
+                drained: args.drained,
+                ledgers,
+                since: None,
+                only_since: false,
+                stop,
+            }
+            .run()?
         }
     };
     print!("{}", text(&found));

@@ -9,7 +9,7 @@ use super::pipeline::{Pipeline, Stopping};
 use super::show::Show;
 use crate::commands::Error;
 
-/// Longest time for a stage to work off what is left.
+/// Longest time without any progress in working off what is left.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How long the raw topic must not have grown until nothing is taken to come any more.
 const QUIET: Duration = Duration::from_millis(500);
@@ -57,24 +57,32 @@ pub(crate) fn drain(pipeline: &mut Pipeline, show: &mut Show) -> Result<Drained,
     Ok(if all { Drained::Fully } else { Drained::CutShort })
 }
 
-/// Waits until `done`, showing meanwhile; returns whether it came to that.
+/// Waits until `done`, showing meanwhile, as long as the stages get on; returns whether it came to that. Kafka may be away for a
+/// while, as when one of its brokers dies.
 fn wait(
     pipeline: &mut Pipeline,
     show: &mut Show,
     signals: usize,
     mut done: impl FnMut(&mut Show) -> Result<bool, Error>,
 ) -> Result<bool, Error> {
-    let deadline = Instant::now() + PATIENCE;
-    while !done(show)? {
+    let mut latest = (None, Instant::now());
+    loop {
+        let asked = done(show);
+        if let Ok(true) = asked {
+            return Ok(true);
+        }
+        let now = show.progress().offsets().ok();
+        if now.is_some() && now != latest.0 {
+            latest = (now, Instant::now());
+        }
         show.tick()?;
         if let Some(ended) = pipeline.take_ended() {
             return Err(ended.why_ended());
         }
-        if Instant::now() > deadline || pipeline.signals() > signals {
-            return Ok(false);
+        if latest.1.elapsed() > PATIENCE || pipeline.signals() > signals {
+            return asked;
         }
     }
-    Ok(true)
 }
 
 fn stop_named(name: &'static str, pipeline: &mut Pipeline, show: &mut Show) -> Result<(), Error> {

@@ -1,4 +1,4 @@
-//! The demo: all engines and services in this process, everything between them over the sockets.
+//! The demo: engines and services in this process, everything between them over the sockets. The engines may be real ones.
 //!
 //! ```text
 //! simulator ═MQTT═▶ broker ═MQTT═▶ bridge ═▶ log ═▶ preprocessor ═▶ log ═▶ trainer ═▶ log ═▶ scorer ═▶ log
@@ -10,6 +10,7 @@ mod drain;
 pub mod folder;
 mod metrics;
 mod pipeline;
+mod reach;
 pub mod seen;
 mod show;
 pub mod signals;
@@ -24,7 +25,7 @@ use telltale_service::{Address, LogFormat, ProcessConfig, Telemetry};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
-use crate::cli::{DemoArgs, HERE};
+use crate::cli::{DemoArgs, EnginesKind, HERE};
 use crate::commands::{Error, engines};
 use crate::ports::{self, Wanted};
 use crate::process::Usage;
@@ -123,11 +124,13 @@ fn drive(
     if drained == Drained::Fully {
         run.mark_drained()?;
     }
-    let ledgers = Some(Ledgers::read(&folder.simulator())?);
+    // Real engines hold what others left, and may have dropped what earlier runs left.
+    let only_since = args.kind == EnginesKind::Real;
+    let ledgers = Some(if only_since { Ledgers::of(&run)? } else { Ledgers::read(&folder.simulator())? });
     // Without a model every clean record still waits for its prediction, and rightly so.
     let drained = drained == Drained::Fully && pipeline.watch().seen().first_prediction().is_some();
     let (kafka, stop) = (pipeline.kafka().clone(), CancellationToken::new());
-    let check = Check { kafka: &kafka, drained, ledgers, since: Some(since), stop: &stop };
+    let check = Check { kafka: &kafka, drained, ledgers, since: Some(since), only_since, stop: &stop };
     let found = std::thread::scope(|scope| {
         let checking = scope.spawn(|| check.run());
         while !checking.is_finished() {
@@ -199,7 +202,10 @@ fn telemetry(args: &DemoArgs, live: bool, warnings: &Warnings) -> Result<Telemet
 }
 
 fn wanted(args: &DemoArgs) -> Vec<Wanted> {
-    let mut wanted = engines::wanted(&args.engines).to_vec();
+    let mut wanted = match args.kind {
+        EnginesKind::Embedded => engines::wanted(&args.engines).to_vec(),
+        EnginesKind::Real => Vec::new(),
+    };
     wanted.push(Wanted { flag: "--http-port", purpose: "probes and metrics", port: args.http_port });
     wanted
 }

@@ -8,17 +8,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use telltale_embedded::Engines;
 use telltale_kafka::KafkaConfig;
 use telltale_kafka::topics::Topics;
 use telltale_service::{Address, Host, Running, Service, ServiceError};
 
 use super::folder::Folder;
+use super::reach::Reach;
 use super::signals::Signals;
 use super::watch::Watch;
 use super::{PREPROCESSOR_GROUP, SCORER_GROUP};
 use crate::cli::{DemoArgs, HERE};
-use crate::commands::{Error, engines, keys};
+use crate::commands::{Error, keys};
 use crate::verify::read::{Ends, ends};
 
 /// How long a service may take to finish its work once it is asked to stop.
@@ -51,35 +51,30 @@ pub(crate) struct Pipeline {
     control: Service,
     signals: Arc<AtomicUsize>,
     watch: Watch,
-    kafka: KafkaConfig,
     since: Ends,
-    mqtt: SocketAddr,
     host: Host,
-    // The last to go: everything else talks to them.
-    engines: Engines,
+    // The last to go: everything else talks to the engines.
+    reach: Reach,
 }
 
 impl Pipeline {
     /// Starts engines and services, all but the simulator.
     pub(crate) fn start(args: &DemoArgs, folder: &Folder, started: Instant) -> Result<Self, Error> {
-        let engines = engines::start(engines::config(&args.engines, Some(folder.engines())))?;
-        let kafka = KafkaConfig::at(engines.kafka_addr().to_string());
-        Topics::open(&kafka)?.create_all(i32::from(args.partitions), 1)?;
-        let since = ends(&kafka)?;
+        let reach = Reach::start(args, folder.engines())?;
+        Topics::open(&reach.kafka)?.create_all(i32::from(args.partitions), reach.replication)?;
+        let since = ends(&reach.kafka)?;
         let http = Address::On(SocketAddr::new(HERE, args.http_port));
         let host = Host::start(http, "--http-port", DRAIN).map_err(Error::Host)?;
         let control = host.service("demo");
-        let watch = Watch::begin(&kafka, &control, started);
+        let watch = Watch::begin(&reach.kafka, &control, started);
         let mut pipeline = Self {
             services: Vec::new(),
             signals: count_signals(&control)?,
             control,
             watch,
-            kafka,
             since,
-            mqtt: engines.mqtt_addr(),
             host,
-            engines,
+            reach,
         };
         pipeline.launch_services(args, folder)?;
         Ok(pipeline)
@@ -87,15 +82,13 @@ impl Pipeline {
 
     fn launch_services(&mut self, args: &DemoArgs, folder: &Folder) -> Result<(), Error> {
         let (signing, verifying) = keys::take(&folder.keys())?;
-        let kafka = ["--kafka".to_owned(), self.kafka.bootstrap.clone()];
-        let registry = ["--registry".to_owned(), self.engines.registry_url()];
-        let (mqtt, seed, first_rows) =
-            (self.mqtt.to_string(), args.seed.to_string(), first_rows(args).to_string());
+        let kafka = self.reach.kafka.flags();
+        let (seed, first_rows) = (args.seed.to_string(), first_rows(args).to_string());
         let false_alarms = args.false_alarm_rate.to_string();
         let (signing, verifying) = (text(&signing), text(&verifying));
-        let both = [kafka.clone(), registry].concat();
+        let both = [kafka.clone(), self.reach.registry.flags()].concat();
 
-        let bridge = [&kafka[..], &["--mqtt".to_owned(), mqtt]].concat();
+        let bridge = [&kafka[..], &self.reach.mqtt_flags].concat();
         self.launch("bridge", parse::<telltale_bridge::Config>(&bridge)?, telltale_bridge::run);
         let preprocessor = [&both[..], &flags(&[("--group", PREPROCESSOR_GROUP)])].concat();
         self.launch(
@@ -119,15 +112,10 @@ impl Pipeline {
 
     /// Starts the cars.
     pub(crate) fn launch_simulator(&mut self, args: &DemoArgs, ledger: &Path) -> Result<Service, Error> {
-        let (mqtt, cars) = (self.mqtt.to_string(), args.cars.to_string());
-        let (rate, seed, ledger) = (args.rate.to_string(), args.seed.to_string(), text(ledger));
-        let simulator = flags(&[
-            ("--mqtt", &mqtt),
-            ("--cars", &cars),
-            ("--rate", &rate),
-            ("--seed", &seed),
-            ("--ledger", &ledger),
-        ]);
+        let (cars, rate) = (args.cars.to_string(), args.rate.to_string());
+        let (seed, ledger) = (args.seed.to_string(), text(ledger));
+        let own = flags(&[("--cars", &cars), ("--rate", &rate), ("--seed", &seed), ("--ledger", &ledger)]);
+        let simulator = [&self.reach.mqtt_flags[..], &own].concat();
         self.launch("simulator", parse::<telltale_simulator::Config>(&simulator)?, telltale_simulator::run);
         Ok(self.services.last().expect("it was launched just now").service().clone())
     }
@@ -174,7 +162,7 @@ impl Pipeline {
     }
 
     pub(crate) fn kafka(&self) -> &KafkaConfig {
-        &self.kafka
+        &self.reach.kafka
     }
 
     /// Where the topics ended before anything was added to them.
@@ -186,9 +174,9 @@ impl Pipeline {
     pub(crate) fn addresses(&self) -> String {
         format!(
             "MQTT {}  Kafka {}  registry {}  metrics {}/metrics",
-            self.mqtt,
-            self.kafka.bootstrap,
-            self.engines.registry_url(),
+            self.reach.mqtt,
+            self.reach.kafka.bootstrap,
+            self.reach.registry.url,
             self.http(),
         )
     }

@@ -43,6 +43,8 @@ pub struct Check<'a> {
     pub ledgers: Option<Ledgers>,
     /// Where the run to be counted and judged begins; what lies before is only proved.
     pub since: Option<&'a Ends>,
+    /// Whether what lies before is not even proved: on engines that others use, or have used.
+    pub only_since: bool,
     /// Ends the reading early.
     pub stop: &'a CancellationToken,
 }
@@ -96,7 +98,9 @@ pub fn ends(kafka: &KafkaConfig) -> Result<Ends, telltale_kafka::Error> {
     let mut ends = Ends::new();
     for topic in NAMES {
         ends.extend(
-            parts(&reader, topic)?.into_iter().map(|(partition, range)| ((topic, partition), range.end)),
+            parts(&reader, topic, None)?
+                .into_iter()
+                .map(|(partition, range)| ((topic, partition), range.end)),
         );
     }
     Ok(ends)
@@ -110,16 +114,17 @@ impl Check<'_> {
     /// Returns an error when a topic is missing or Kafka cannot be read.
     pub fn run(mut self) -> Result<Found, telltale_kafka::Error> {
         let mut reader = Reader::open(self.kafka, Isolation::Committed)?;
+        let from = self.since.filter(|_| self.only_since);
         let mut balance = Balance::new(NAMES.iter().map(|&it| it.to_owned()).collect());
         for (topic, group) in READERS {
             let committed = Group::open(self.kafka, group)?.committed(NAMES[topic])?;
-            for (partition, range) in parts(&reader, NAMES[topic])? {
+            for (partition, range) in parts(&reader, NAMES[topic], from)? {
                 balance.source(Place { topic, partition }, range, committed.get(&partition).copied());
             }
         }
         let known = Known::read(self.kafka, self.stop)?;
         let mut truth = Truth::default();
-        read(&mut reader, topics::TRUTH, self.stop, |record| {
+        read(&mut reader, topics::TRUTH, from, self.stop, |record| {
             if let Some(episode) = truth_records::episode(record) {
                 truth.add(episode);
             }
@@ -133,7 +138,7 @@ impl Check<'_> {
             counts[topic] += u64::from(counts_here);
             counts_here
         };
-        read(&mut reader, NAMES[RAW], self.stop, |record| {
+        read(&mut reader, NAMES[RAW], from, self.stop, |record| {
             let at = place(RAW, record);
             count(RAW, at);
             balance.present(at.0, at.1);
@@ -142,26 +147,26 @@ impl Check<'_> {
                 ledgers.killed.found(record);
             }
         })?;
-        read(&mut reader, NAMES[CLEAN], self.stop, |record| {
+        read(&mut reader, NAMES[CLEAN], from, self.stop, |record| {
             let at = place(CLEAN, record);
             count(CLEAN, at);
             balance.present(at.0, at.1);
             outcome(&mut balance, record, at);
         })?;
-        read(&mut reader, NAMES[PREDICTIONS], self.stop, |record| {
+        read(&mut reader, NAMES[PREDICTIONS], from, self.stop, |record| {
             let at = place(PREDICTIONS, record);
             let judged = count(PREDICTIONS, at);
             outcome(&mut balance, record, at);
             predicted(&mut balance, judged.then_some(&mut truth), &known, record, at);
         })?;
-        read(&mut reader, NAMES[DEAD_LETTERS], self.stop, |record| {
+        read(&mut reader, NAMES[DEAD_LETTERS], from, self.stop, |record| {
             let at = place(DEAD_LETTERS, record);
             count(DEAD_LETTERS, at);
             outcome_if_any(&mut balance, record, at);
         })?;
         let [raw, clean, predictions, dead_letters] = counts;
         let mut windows = HashSet::new();
-        read(&mut reader, topics::EVENTS_PER_5MIN, self.stop, |record| {
+        read(&mut reader, topics::EVENTS_PER_5MIN, from, self.stop, |record| {
             let mut hasher = DefaultHasher::new();
             record.key().hash(&mut hasher);
             if record.value().is_some() {
@@ -188,19 +193,26 @@ impl Check<'_> {
     }
 }
 
-fn parts(reader: &Reader, topic: &str) -> Result<Parts, telltale_kafka::Error> {
+/// The records of `topic`, or those behind the ends `from`.
+fn parts(reader: &Reader, topic: &'static str, from: Option<&Ends>) -> Result<Parts, telltale_kafka::Error> {
     let partitions = reader.partitions(topic)?.into_iter();
-    partitions.map(|partition| Ok((partition, reader.watermarks(topic, partition)?))).collect()
+    let part = |partition| {
+        let there = reader.watermarks(topic, partition)?;
+        let first = from.and_then(|it| it.get(&(topic, partition))).copied().unwrap_or(there.start);
+        Ok((partition, first.clamp(there.start, there.end)..there.end))
+    };
+    partitions.map(part).collect()
 }
 
-/// Hands every record of `topic` to `take`.
+/// Hands the records of `topic`, or those behind the ends `from`, to `take`.
 fn read(
     reader: &mut Reader,
-    topic: &str,
+    topic: &'static str,
+    from: Option<&Ends>,
     stop: &CancellationToken,
     mut take: impl FnMut(Record<'_>),
 ) -> Result<(), telltale_kafka::Error> {
-    for (partition, range) in parts(reader, topic)? {
+    for (partition, range) in parts(reader, topic, from)? {
         reader.read(topic, partition, range, stop, |batch| {
             batch.records().for_each(&mut take);
             ControlFlow::Continue(())

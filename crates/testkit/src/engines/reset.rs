@@ -7,7 +7,7 @@ use telltale_records::topics::ALL;
 use super::{Engines, wait_until};
 
 /// Groups of the services that commit offsets.
-const GROUPS: [&str; 2] = ["preprocessor", "scorer"];
+const GROUPS: [&str; 2] = ["telltale-preprocessor", "telltale-scorer"];
 
 /// Deletes the topics of the design, what groups have committed of them, and all subjects.
 pub(super) fn empty(engines: &Engines) {

@@ -1,0 +1,93 @@
+//! The engines that a demo runs on: embedded ones, or real ones that somebody else started.
+
+use std::net::{TcpStream, ToSocketAddrs as _};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use telltale_embedded::Engines;
+use telltale_kafka::{KafkaConfig, Registry, RegistryConfig};
+use telltale_records::{schema, topics};
+
+use crate::cli::{DemoArgs, EnginesKind};
+use crate::commands::{Error, engines};
+
+/// Longest time for an engine to accept a connection.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// How services reach the engines.
+pub(crate) struct Reach {
+    pub(crate) kafka: KafkaConfig,
+    pub(crate) registry: RegistryConfig,
+    /// Where the MQTT broker is, for a person.
+    pub(crate) mqtt: String,
+    /// How services reach it.
+    pub(crate) mqtt_flags: Vec<String>,
+    /// Copies of each partition; -1 is what the brokers make by default.
+    pub(crate) replication: i32,
+    /// Embedded engines end when this is dropped.
+    _embedded: Option<Engines>,
+}
+
+impl Reach {
+    /// Starts embedded engines that keep their data in `data`, or finds out whether the real ones answer.
+    pub(crate) fn start(args: &DemoArgs, data: PathBuf) -> Result<Self, Error> {
+        match args.kind {
+            EnginesKind::Embedded => {
+                Self::embedded(engines::start(engines::config(&args.engines, Some(data)))?)
+            }
+            EnginesKind::Real => Self::real(args),
+        }
+    }
+
+    fn embedded(engines: Engines) -> Result<Self, Error> {
+        let mqtt = engines.mqtt_addr().to_string();
+        Ok(Self {
+            kafka: KafkaConfig::at(engines.kafka_addr().to_string()),
+            registry: RegistryConfig::at(engines.registry_url()),
+            mqtt_flags: vec!["--mqtt".to_owned(), mqtt.clone()],
+            mqtt,
+            replication: 1,
+            _embedded: Some(engines),
+        })
+    }
+
+    /// Services would wait for engines that are away; a person who forgot to start them should not.
+    fn real(args: &DemoArgs) -> Result<Self, Error> {
+        let (kafka, registry) = (args.connection.kafka.clone(), args.connection.registry.clone());
+        let mqtt = args.mqtt.mqtt.to_string();
+        answers("Kafka", "--kafka", &kafka.bootstrap)?;
+        answers("MQTT broker", "--mqtt", &mqtt)?;
+        let asked = Registry::new(&registry)?.latest(&schema::subject(topics::CLEAN));
+        if let Err(source) = asked
+            && source.is_passing()
+        {
+            let (engine, flag, address) = ("schema registry", "--registry", registry.url);
+            return Err(Error::NotUp { engine, flag, address, source: source.into() });
+        }
+        let mqtt_flags = args.mqtt.flags();
+        Ok(Self { kafka, registry, mqtt, mqtt_flags, replication: -1, _embedded: None })
+    }
+}
+
+/// Whether one of `addresses`, separated by commas, accepts connections.
+fn answers(engine: &'static str, flag: &'static str, addresses: &str) -> Result<(), Error> {
+    let connect = |address: &str| -> std::io::Result<()> {
+        let mut refused = None;
+        for address in address.to_socket_addrs()? {
+            match TcpStream::connect_timeout(&address, ANSWER) {
+                Ok(_) => return Ok(()),
+                Err(error) => refused = Some(error),
+            }
+        }
+        Err(refused.unwrap_or_else(|| std::io::ErrorKind::NotFound.into()))
+    };
+    let mut latest = None;
+    for address in addresses.split(',') {
+        match connect(address.trim()) {
+            Ok(()) => return Ok(()),
+            Err(error) => latest = Some(error),
+        }
+    }
+    let source = latest.unwrap_or_else(|| std::io::ErrorKind::NotFound.into());
+    Err(Error::NotUp { engine, flag, address: addresses.to_owned(), source: source.into() })
+}
