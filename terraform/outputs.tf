@@ -33,7 +33,7 @@ output "helm_values_platform" {
       brokers      = local.size.brokers
       controllers  = min(3, local.size.brokers)
       disk         = "${local.size.disk_gib}Gi"
-      storageClass = "premium-rwo"
+      storageClass = "standard-rwo"
       resources = {
         requests = local.size.broker
         limits   = { memory = local.size.broker.memory }

@@ -1,7 +1,8 @@
 # What each size holds. README.md shows the same table with its reasons; tests/sizes.tftest.hcl compares the important parts.
 
 locals {
-  # Nodes are per zone where they are fixed (kafka), and in all where they grow (system, stateless).
+  # Nodes are per zone where they are fixed (kafka), and in all where they grow (system, stateless). `broker` and `mqtt` are what
+  # one of each asks for; both and a controller must fit on a node of the pool kafka.
   sizes = {
     S = {
       cars       = 25
@@ -22,12 +23,12 @@ locals {
       zones      = 3
       brokers    = 3
       mqtt_nodes = 3
-      disk_gib   = 500
-      broker     = { cpu = "3", memory = "12Gi" }
-      mqtt       = { cpu = "2", memory = "4Gi" }
+      disk_gib   = 1000
+      broker     = { cpu = "1500m", memory = "6Gi" }
+      mqtt       = { cpu = "1500m", memory = "4Gi" }
       system     = { machine = "e2-standard-4", minimum = 3, maximum = 6 }
-      kafka      = { machine = "n2-standard-8", per_zone = 1 }
-      stateless  = { machine = "e2-standard-8", minimum = 3, maximum = 9 }
+      kafka      = { machine = "n2-standard-4", per_zone = 1 }
+      stateless  = { machine = "e2-standard-4", minimum = 3, maximum = 6 }
     }
     XL = {
       cars       = 100000
@@ -35,12 +36,12 @@ locals {
       zones      = 3
       brokers    = 6
       mqtt_nodes = 6
-      disk_gib   = 2000
-      broker     = { cpu = "7", memory = "28Gi" }
-      mqtt       = { cpu = "6", memory = "16Gi" }
-      system     = { machine = "e2-standard-8", minimum = 3, maximum = 6 }
-      kafka      = { machine = "n2-standard-16", per_zone = 2 }
-      stateless  = { machine = "n2-standard-16", minimum = 3, maximum = 12 }
+      disk_gib   = 4000
+      broker     = { cpu = "3", memory = "12Gi" }
+      mqtt       = { cpu = "3", memory = "8Gi" }
+      system     = { machine = "e2-standard-4", minimum = 3, maximum = 6 }
+      kafka      = { machine = "n2-standard-8", per_zone = 2 }
+      stateless  = { machine = "e2-standard-8", minimum = 3, maximum = 9 }
     }
     XXL = {
       cars       = 1000000
@@ -48,12 +49,12 @@ locals {
       zones      = 3
       brokers    = 12
       mqtt_nodes = 12
-      disk_gib   = 10000
-      broker     = { cpu = "14", memory = "56Gi" }
-      mqtt       = { cpu = "14", memory = "32Gi" }
-      system     = { machine = "e2-standard-8", minimum = 3, maximum = 9 }
-      kafka      = { machine = "n2-standard-32", per_zone = 4 }
-      stateless  = { machine = "n2-standard-32", minimum = 6, maximum = 24 }
+      disk_gib   = 20000
+      broker     = { cpu = "7", memory = "28Gi" }
+      mqtt       = { cpu = "7", memory = "24Gi" }
+      system     = { machine = "e2-standard-8", minimum = 3, maximum = 6 }
+      kafka      = { machine = "n2-standard-16", per_zone = 4 }
+      stateless  = { machine = "n2-standard-16", minimum = 3, maximum = 9 }
     }
   }
 
