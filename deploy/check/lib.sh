@@ -11,7 +11,22 @@ scratch=$HELM_HOME/scratch
 mkdir -p "$scratch"
 export HELM_CACHE_HOME=$HELM_HOME HELM_CONFIG_HOME=$HELM_HOME HELM_DATA_HOME=$HELM_HOME KUBECONFIG=/dev/null
 failures=0
-trap 'status=$?; rm -rf "$HELM_HOME"; ((failures == 0)) || status=1; exit $status' EXIT
+# How charts are rendered: as for the oldest Kubernetes that they are for.
+render=(--namespace telltale --kube-version 1.33.0)
+finish() {
+    local status=$?
+    rm -rf "$HELM_HOME"
+    ((failures == 0)) || status=1
+    exit "$status"
+}
+trap finish EXIT
+
+# report OUTPUT: what a tool said, indented; the end of it if it is long.
+report() {
+    local text
+    text=$(tail -n 60 <<<"$1")
+    printf '          %s\n' "${text//$'\n'/$'\n'          }"
+}
 
 # need TOOL...: ends the part with what to do if one is missing.
 need() {
@@ -31,7 +46,7 @@ step() {
         printf '  ok      %s\n' "$name"
     else
         printf '  FAILED  %s\n' "$name"
-        sed 's/^/          /' <<<"$output"
+        report "$output"
         failures=$((failures + 1))
     fi
 }
@@ -47,7 +62,7 @@ refuses() {
         return
     fi
     printf '  FAILED  refused: %s (expected: %s)\n' "$name" "$pattern"
-    sed 's/^/          /' <<<"$output"
+    report "$output"
     failures=$((failures + 1))
 }
 
@@ -63,8 +78,10 @@ golden() {
 # chart FOLDER: lints, renders every profile with Helm 4 and 3, compares with the golden files, validates against the
 # schemas of Kubernetes and of the custom resources, and checks the policy. A profile is values-*.yaml of the chart, or
 # a file of check/profiles/CHART/; "default" is none. A profile that begins with "# needs: FILE" goes on top of FILE.
+# Further arguments go to helm template, such as --api-versions.
 chart() {
     local folder=$1 name profile values base out
+    shift
     name=$(basename "$folder")
     need helm helm3 kubernetes-validate python
     for profile in default "$folder"/values-*.yaml "$check/profiles/$name"/*.yaml; do
@@ -80,13 +97,13 @@ chart() {
             continue # the chart asks for a value that has no default
         fi
         out=$scratch/$name-$profile
-        step "$name $profile: lint" helm lint --strict "$folder" "${values[@]}"
-        if ! helm template telltale "$folder" --namespace telltale "${values[@]}" >"$out.yaml" 2>"$out.error"; then
+        step "$name $profile: lint" helm lint --strict --kube-version 1.33.0 "$folder" "${values[@]}"
+        if ! helm template telltale "$folder" "${render[@]}" "$@" "${values[@]}" >"$out.yaml" 2>"$out.error"; then
             step "$name $profile: template" cat "$out.error" /nonexistent
             continue
         fi
-        helm3 template telltale "$folder" --namespace telltale "${values[@]}" >"$out-3.yaml" 2>&1 || true
-        step "$name $profile: Helm 3 renders the same" diff -u "$out.yaml" "$out-3.yaml"
+        helm3 template telltale "$folder" "${render[@]}" "$@" "${values[@]}" >"$out-3.yaml" 2>&1 || true
+        step "$name $profile: Helm 3 renders the same" diff -u --ignore-blank-lines "$out.yaml" "$out-3.yaml"
         step "$name $profile: golden file" golden "$out.yaml" "$check/golden/$name/$profile.yaml"
         step "$name $profile: schemas" python "$check/validate.py" "$out.yaml"
         step "$name $profile: policy" python "$check/policy.py" "$out.yaml"

