@@ -1,0 +1,83 @@
+# shellcheck shell=bash disable=SC2154,SC2034 # run.sh, setup.sh and parts.sh are one program
+# The parts: each runs an example as a user would, and checks exactly what came of it.
+
+part_python() {
+    local sent=$work/fed.jsonl
+    "$python" "$examples/python/feed.py" --prefix "py-$run" --cars 5 --readings 40 --sent "$sent"
+    "$python" "$examples/python/check_fed.py" "$sent"
+    "$python" "$examples/python/read.py" --anomalies >"$work/logs/read.log"
+    echo "read.py prints $(grep -c ANOMALY "$work/logs/read.log") anomalies, such as"
+    tail -n 1 "$work/logs/read.log"
+}
+
+part_mqtt() {
+    local sent=$work/device
+    "$python" "$examples/python/device.py" --car "paho-$run-5" --sent "$sent-5.jsonl"
+    "$python" "$examples/python/device.py" --car "paho-$run-3" --sent "$sent-3.jsonl" --v3
+    "$examples/mosquitto/publish.sh" "mosquitto-$run" "$sent-mosquitto.jsonl"
+    "$python" "$examples/python/check_fed.py" "$sent-5.jsonl" "$sent-3.jsonl" "$sent-mosquitto.jsonl"
+}
+
+part_kafka_tools() {
+    local jars=$work
+    if [[ -d $engines/jars/kafka ]]; then jars=$engines; else bring "$here/kafka" >/dev/null; fi
+    export ENGINES_DIR=$jars
+    "$examples/kafka-tools/check.sh" 2
+    # While the scorer stands still its lag grows by what is fed; then it goes on, and nothing is missing.
+    signal "$scorer" STOP
+    "$python" "$examples/python/feed.py" --prefix "lag-$run" --cars 5 --readings 20 --sent "$work/lag.jsonl"
+    "$examples/kafka-tools/check.sh" --behind 200
+    signal "$scorer" CONT
+    "$python" "$examples/python/check_fed.py" "$work/lag.jsonl"
+    "$examples/kafka-tools/check.sh" 2 >"$work/logs/kafka-tools.log"
+    tail -n 1 "$work/logs/kafka-tools.log"
+}
+
+part_kafka_streams() {
+    local jars java classes=$work/classes/kafka-streams state=$work/kafka-streams program
+    jars=$(bring "$examples/kafka-streams")
+    java=$(java_home 17 "Kafka Streams")
+    rm -rf "$classes" "$state"
+    "$java/bin/javac" -Xlint:all -Werror -d "$classes" -cp "$jars/*" "$examples"/kafka-streams/src/main/java/telltale/*.java
+    program=("$java/bin/java" -Xmx256m -Dorg.slf4j.simpleLogger.defaultLogLevel=warn -cp "$classes:$jars/*" telltale.AnomaliesPerMinute
+        "$KAFKA" "$REGISTRY" "$state")
+    begin kafka-streams-killed "${program[@]}"
+    "$python" "$examples/kafka-streams/check.py" --begun
+    signal "${started[-1]}" KILL
+    # While it is away readings go on; what it had not committed, it counts again, and nothing twice.
+    "$python" "$examples/python/feed.py" --prefix "streams-$run" --cars 5 --readings 20 --sent "$work/streams.jsonl"
+    "$python" "$examples/python/check_fed.py" "$work/streams.jsonl"
+    begin kafka-streams "${program[@]}"
+    "$python" "$examples/kafka-streams/check.py"
+}
+
+part_kafka_connect() {
+    if [[ $kind == embedded ]]; then
+        echo "left out: the Avro converter of Maven Central asks the registry by Apicurio's own API, which the embedded one has not"
+        return "$LEFT_OUT"
+    fi
+    local java plugins mongo_jars classes=$work/classes/mongo worker_port mongo_port
+    java=$(java_home 17 "Kafka Connect")
+    plugins=$(bring "$examples/kafka-connect/plugins")
+    mongo_jars=$(bring "$examples/kafka-connect/mongo")
+    rm -rf "$classes" "$work/connect.offsets"
+    "$java/bin/javac" -Xlint:all -Werror -d "$classes" -cp "$mongo_jars/*" "$examples"/kafka-connect/mongo/src/main/java/telltale/*.java
+    mongo_port=$(free_port)
+    begin mongo "$java/bin/java" -Xmx256m -Dorg.slf4j.simpleLogger.defaultLogLevel=warn -cp "$classes:$mongo_jars/*" telltale.MongoStandIn "$mongo_port"
+    await_that "the MongoDB stand-in listens" answers "$mongo_port"
+    worker_port=$(free_port)
+    export MONGODB=mongodb://127.0.0.1:$mongo_port REGISTRY_API=${REGISTRY%/ccompat/*}/registry/v2
+    export CONNECT_OFFSETS=$work/connect.offsets CONNECT_LISTENER=http://127.0.0.1:$worker_port SINK=predictions-$run
+    # Each folder of the path is one plug-in, with its own classes.
+    mkdir -p "$work/plugin-path"
+    ln -sfn "$plugins" "$work/plugin-path/mongodb"
+    { cat "$examples/kafka-connect/worker.properties" && echo "plugin.path=$work/plugin-path"; } >"$work/worker.properties"
+    begin kafka-connect "$java/bin/java" -Xmx384m -Dlog4j2.level=WARN -cp "$engines/jars/kafka/*" \
+        org.apache.kafka.connect.cli.ConnectStandalone \
+        "$work/worker.properties" "$examples/kafka-connect/mongodb-sink.properties"
+    "$python" "$examples/kafka-connect/check.py"
+}
+
+part_notebook() {
+    "$python" "$examples/notebook/model_from_the_log.py"
+}
