@@ -16,7 +16,7 @@ usage: deploy/uninstall.sh --keep-data|--delete-data [--operators] [--timeout DU
 
 --keep-data          keeps topics, schemas and every disk; a later install goes on with them
 --delete-data        deletes them all: readings, models and sessions are gone for good
---operators          takes the operators and their definitions away as well; only with --delete-data
+--operators          takes the operators and their definitions away as well, for the whole cluster; only with --delete-data
 --timeout DURATION   how long to wait for each step, such as 10m (default 5m)
 TEXT
 }
@@ -116,7 +116,7 @@ if $with_operators; then
     done
 fi
 
-mapfile -t namespaces < <(printf '%s\n' "${namespaces[@]}" | sort -u)
+mapfile -t namespaces < <({ printf '%s\n' telltale platform; for it in $(operators); do of "$it" namespace; done; } | sort -u)
 left=$(volumes "${namespaces[@]}")
 if [[ -z $left ]]; then
     echo "no disks are left"

@@ -56,6 +56,10 @@ output "helm_values_telltale" {
     image = {
       registry = "${var.region}-docker.pkg.dev/${var.project}/${google_artifact_registry_repository.images.repository_id}"
     }
+    topics = {
+      partitions  = local.size.partitions
+      replication = min(3, local.size.brokers)
+    }
     nodeSelector = {
       "telltale.io/pool" = "stateless"
     }
