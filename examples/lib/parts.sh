@@ -79,5 +79,6 @@ part_kafka_connect() {
 }
 
 part_notebook() {
+    "$python" "$examples/notebook/check_golden.py"
     "$python" "$examples/notebook/model_from_the_log.py"
 }
