@@ -76,6 +76,9 @@ pub fn run(config: Config, service: &Service) -> Result<(), Error> {
     let mappings = config.check()?;
     let endpoint = config.mqtt.endpoint()?;
     config.kafka.check()?;
+    if service.only_checks() {
+        return Ok(());
+    }
     for mapping in &mappings {
         service.not_ready(&component(mapping), "not connected yet");
     }

@@ -100,6 +100,9 @@ pub fn run(config: Config, service: &Service) -> Result<(), Error> {
         None => Pipeline::cars()?,
     };
     let registry = Registry::new(&config.registry)?;
+    if service.only_checks() {
+        return Ok(());
+    }
     check_tables(&pipeline, &config.kafka)?;
     let Some(ids) = register_schemas(&pipeline, &registry, service)? else { return Ok(()) };
     for (stream, ids) in pipeline.streams.iter().zip(&ids) {

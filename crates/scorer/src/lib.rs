@@ -47,6 +47,9 @@ pub fn run(config: Config, service: &Service) -> Result<(), Error> {
     let trusted = TrustedKeys::load(&config.trusted_key)?;
     let registry = Arc::new(Registry::new(&config.registry)?);
     let endpoint = if config.alerts { Some(config.mqtt.endpoint()?) } else { None };
+    if service.only_checks() {
+        return Ok(());
+    }
     let metrics = Metrics::register(&mut service.registry());
     let loop_metrics = exactly_once::Metrics::register(&mut service.registry());
 

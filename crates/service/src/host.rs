@@ -17,6 +17,7 @@ pub struct Host {
     services: Arc<Services>,
     http: Option<SocketAddr>,
     drain_timeout: Duration,
+    only_checks: bool,
 }
 
 /// The services of a process, in the order in which they were made.
@@ -88,7 +89,14 @@ impl Host {
             listening = Some(listener.local_addr().map_err(failed)?);
             runtime.spawn(http::serve(listener, Arc::clone(&services)));
         }
-        Ok(Self { runtime: Some(runtime), services, http: listening, drain_timeout })
+        Ok(Self { runtime: Some(runtime), services, http: listening, drain_timeout, only_checks: false })
+    }
+
+    /// The same host, whose services check their settings and then return instead of working.
+    #[must_use]
+    pub fn only_checking(mut self, only_checks: bool) -> Self {
+        self.only_checks = only_checks;
+        self
     }
 
     /// Where probes and metrics are served, if they are.
@@ -106,7 +114,7 @@ impl Host {
     /// Adds a service to this process, with its own metrics, readiness and shutdown.
     #[must_use]
     pub fn service(&self, name: &'static str) -> Service {
-        let service = Service::new(name, self.runtime().clone(), self.drain_timeout);
+        let service = Service::new(name, self.runtime().clone(), self.drain_timeout, self.only_checks);
         self.services.list.lock().unwrap_or_else(PoisonError::into_inner).push(service.clone());
         service
     }

@@ -11,7 +11,7 @@ use clap::{Args, FromArgMatches, Parser};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
 
-use crate::{Host, ProcessConfig, Running, Service, Telemetry, chain};
+use crate::{Address, Host, ProcessConfig, Running, Service, Telemetry, chain};
 
 /// The command line of the service `name`: its own settings and those of every process.
 #[must_use]
@@ -26,6 +26,7 @@ pub fn command<C: Parser>(name: &'static str) -> clap::Command {
 
 /// Runs a service as this process: reads its settings, sets up logs, traces, probes and metrics, calls `f`,
 /// and on SIGTERM or SIGINT asks it to stop. The exit code is zero only if everything ended as it should.
+/// With `--check-config` the service only checks its settings, see [`Service::only_checks`].
 ///
 /// `f` is called on a thread of its own, so that a panic or an end that does not come is reported.
 pub fn run<C, E, F>(name: &'static str, f: F) -> ExitCode
@@ -80,8 +81,9 @@ where
     F: FnOnce(C, &Service) -> Result<(), E> + Send + 'static,
 {
     let drain = *process.drain_timeout;
-    let host = match Host::start(process.http, "--http", drain) {
-        Ok(host) => host,
+    let http = if process.check_config { Address::Off } else { process.http };
+    let host = match Host::start(http, "--http", drain) {
+        Ok(host) => host.only_checking(process.check_config),
         Err(error) => {
             error!(service = name, error = chain(&error), "not started");
             return ExitCode::FAILURE;
@@ -101,6 +103,10 @@ where
     let running = host.launch(name, config, f);
     let limit = host.runtime().block_on(wait(&mut signals, &running, drain));
     match running.stop(limit) {
+        Ok(()) if process.check_config => {
+            println!("telltale-{name}: the settings can be used");
+            ExitCode::SUCCESS
+        }
         Ok(()) => {
             info!(service = name, "stopped");
             ExitCode::SUCCESS
@@ -171,6 +177,23 @@ mod tests {
         for text in ["Usage: telltale-paint", "--colour", "Process:", "--http", "--drain-timeout"] {
             assert!(help.contains(text), "{text} is missing in {help}");
         }
+    }
+
+    #[test]
+    fn checking_settings_calls_the_service_but_does_not_listen() {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap().to_string();
+        let paint = |more: &[&str]| {
+            let args = ["telltale-paint", "--colour", "red", "--http", &address, "--log", "off"];
+            let args = args.iter().chain(more).map(OsString::from);
+            let (process, config) = parse::<Paint>("paint", args).unwrap();
+            host("paint", &process, config, |paint: Paint, service| {
+                assert_eq!(paint.colour, "red");
+                if service.only_checks() { Ok(()) } else { Err(std::io::Error::other("painted")) }
+            })
+        };
+        assert_eq!(paint(&["--check-config"]), ExitCode::SUCCESS);
+        assert_eq!(paint(&[]), ExitCode::FAILURE, "the address is in use");
     }
 
     #[test]

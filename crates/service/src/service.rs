@@ -23,12 +23,18 @@ struct Inner {
     readiness: Readiness,
     runtime: Handle,
     drain_timeout: Duration,
+    only_checks: bool,
     stages: Mutex<Vec<Stage>>,
     failure: Mutex<Option<StageError>>,
 }
 
 impl Service {
-    pub(crate) fn new(name: &'static str, runtime: Handle, drain_timeout: Duration) -> Self {
+    pub(crate) fn new(
+        name: &'static str,
+        runtime: Handle,
+        drain_timeout: Duration,
+        only_checks: bool,
+    ) -> Self {
         let registry = Registry::with_prefix(format!("telltale_{}", name.replace('-', "_")));
         Self {
             inner: Arc::new(Inner {
@@ -38,6 +44,7 @@ impl Service {
                 readiness: Readiness::default(),
                 runtime,
                 drain_timeout,
+                only_checks,
                 stages: Mutex::default(),
                 failure: Mutex::default(),
             }),
@@ -71,6 +78,12 @@ impl Service {
     #[must_use]
     pub fn drain_timeout(&self) -> Duration {
         self.inner.drain_timeout
+    }
+
+    /// Whether the service is to return once its settings are checked, before it connects to anything.
+    #[must_use]
+    pub fn only_checks(&self) -> bool {
+        self.inner.only_checks
     }
 
     /// Says that `component` can do its work. The service is ready when all its components are.
@@ -172,7 +185,7 @@ mod tests {
     #[test]
     fn a_failing_stage_stops_the_whole_service() {
         let runtime = tokio::runtime::Runtime::new().unwrap();
-        let service = Service::new("bridge", runtime.handle().clone(), LIMIT);
+        let service = Service::new("bridge", runtime.handle().clone(), LIMIT, false);
         let shutdown = service.shutdown().clone();
         service.thread("poll", move || _ = shutdown.sleep(LIMIT));
         service.spawn("send", async { Err::<(), _>(std::io::Error::other("gone")) });
@@ -183,7 +196,7 @@ mod tests {
     #[test]
     fn a_late_stage_is_named() {
         let runtime = tokio::runtime::Runtime::new().unwrap();
-        let service = Service::new("bridge", runtime.handle().clone(), LIMIT);
+        let service = Service::new("bridge", runtime.handle().clone(), LIMIT, false);
         let shutdown = service.shutdown().clone();
         let stage = service.thread("poll", move || _ = shutdown.sleep(LIMIT));
         let error = service.join(Duration::from_millis(1)).unwrap_err();

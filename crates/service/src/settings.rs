@@ -35,6 +35,10 @@ pub struct ProcessConfig {
     /// Must be shorter than the grace period of whoever sends the signal.
     #[arg(long, env = "DRAIN_TIMEOUT", value_name = "DURATION", default_value = "20s")]
     pub drain_timeout: humantime::Duration,
+
+    /// Check all settings and the files they name, connect to nothing, and end: with 0 if they can be used
+    #[arg(long)]
+    pub check_config: bool,
 }
 
 /// How log lines are written.

@@ -31,6 +31,12 @@ pub struct Config {
     #[arg(long, env = "FIRST_CAR", default_value = "1", value_name = "NUMBER")]
     pub first_car: u32,
 
+    /// Number of this simulator among several that share a fleet, from 0: its cars follow those of the one before
+    ///
+    /// So simulators with the same settings and the shards 0, 1, 2, … are one fleet of as many times the cars.
+    #[arg(long, env = "SHARD", default_value = "0", value_name = "NUMBER")]
+    pub shard: u32,
+
     /// Readings a second from each car, above 0 and at most 1000
     #[arg(long, env = "RATE", default_value = "1")]
     pub rate: PerSecond,

@@ -103,6 +103,9 @@ pub fn run_counted(config: Config, service: &Service, counters: &Arc<Counters>) 
     let plan = Plan::new(&config)?;
     let mqtt = MqttConfig { mqtt_version: plan.version, ..config.mqtt.clone() };
     let endpoint = mqtt.endpoint()?;
+    if service.only_checks() {
+        return Ok(());
+    }
     check_open_files(plan.most_cars())?;
     counters.register(&mut service.registry());
     let ledger = config.ledger.as_deref().map(|path| ledger::ledger(path, service)).transpose()?;

@@ -93,12 +93,17 @@ pub enum ScenarioError {
         source: SettingsError,
     },
     /// Car numbers end.
-    #[error("{cars} cars from number {first} on exceed the largest number, {}", u32::MAX)]
+    #[error(
+        "{cars} cars in shard {shard} of those from number {first} on exceed the largest number, {}",
+        u32::MAX
+    )]
     Cars {
         /// How many cars.
         cars: u32,
-        /// Number of the first.
+        /// Number of the first shard's first car.
         first: u32,
+        /// Number of the shard.
+        shard: u32,
     },
     /// Cars would share a topic.
     #[error("the topic {topic:?} ({flag}) does not contain {{car}}")]
@@ -202,11 +207,15 @@ impl Plan {
             return Err(ScenarioError::Endless { stage: endless.name.clone() });
         }
         let start_ms = config.start.resolve();
-        let plan = Self { seed, first_car, version, start_ms, topic, truth_topic, stages };
+        let mut plan = Self { seed, first_car, version, start_ms, topic, truth_topic, stages };
         let cars = plan.most_cars();
-        match first_car.checked_add(cars) {
-            Some(_) => Ok(plan),
-            None => Err(ScenarioError::Cars { cars, first: first_car }),
+        let first = config.shard.checked_mul(cars).and_then(|it| it.checked_add(first_car));
+        match first.and_then(|first| first.checked_add(cars).map(|_| first)) {
+            Some(first) => {
+                plan.first_car = first;
+                Ok(plan)
+            }
+            None => Err(ScenarioError::Cars { cars, first: first_car, shard: config.shard }),
         }
     }
 
@@ -336,6 +345,16 @@ mod tests {
         assert!(chain("[[stage]]\n[[stage]]").contains("\"stage 1\" needs a duration or a count"));
         assert!(chain("[[stage]]\nfailure_share = 0.9").contains("0.9 is not from 0 to 0.3"));
         assert!(chain("[[stage]]\nfailure_modes = [\"rust\"]").contains("unknown variant `rust`"));
+    }
+
+    #[test]
+    fn shards_follow_each_other_without_a_gap() {
+        let first = |shard: &str| {
+            plan(&["--cars", "20", "--first-car", "101", "--shard", shard]).map(|it| it.first_car)
+        };
+        assert_eq!((first("0").unwrap(), first("1").unwrap(), first("4").unwrap()), (101, 121, 181));
+        let error = first("300000000").unwrap_err().to_string();
+        assert!(error.starts_with("20 cars in shard 300000000 of those from number 101 on"), "{error}");
     }
 
     #[test]

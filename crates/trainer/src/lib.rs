@@ -55,6 +55,9 @@ pub fn run(config: Config, service: &Service) -> Result<(), Error> {
     };
     let specification = config.specification()?;
     let registry = Registry::new(&config.registry)?;
+    if service.only_checks() {
+        return Ok(());
+    }
     let metrics = Metrics::register(&mut service.registry());
     let source = Source {
         kafka: &config.kafka,

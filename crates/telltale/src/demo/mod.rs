@@ -188,6 +188,7 @@ fn summarise(
 
 fn telemetry(args: &DemoArgs, live: bool, warnings: &Warnings) -> Result<Telemetry, Error> {
     let process = ProcessConfig {
+        check_config: false,
         http: Address::Off,
         log: args.log.clone(),
         log_format: LogFormat::Human,
