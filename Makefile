@@ -1,7 +1,7 @@
 # Telltale's commands; `make help` lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo engines up down status build test check check-deploy bench fmt tools
+.PHONY: help demo engines up down status build test check check-deploy images bench fmt tools
 
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -60,6 +60,9 @@ check: tools ## Check format, lints, licences, documentation, architecture
 
 check-deploy: ## Check charts, Terraform and scripts, offline; deploy/check/tools.sh installs what it needs (ARGS=PART)
 	@./deploy/check.sh $(ARGS)
+
+images: ## Build an image of each program with docker, podman or buildah (ARGS="--registry PATH --tag TAG --push scorer")
+	@./deploy/docker/images.sh $(ARGS)
 
 bench: tools ## Measure the hot paths against the naive ways
 	$(CARGO) bench --workspace --benches -- $(ARGS)

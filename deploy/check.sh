@@ -25,15 +25,16 @@ case ${1-} in
     -h | --help) usage && exit ;;
     --list) list && exit ;;
 esac
+known=$(list)
 for it in "${wanted[@]}"; do
-    grep -qxF -- "$it" <<<"$(list)" || { echo "deploy/check.sh: there is no part $it, but: $(list | paste -sd ' ')" >&2 && exit 2; }
+    grep -qxF -- "$it" <<<"$known" || { echo "deploy/check.sh: there is no part $it, but: ${known//$'\n'/ }" >&2 && exit 2; }
 done
 
 cd "$here/.."
 failed=()
 for part in "$parts"/*.sh; do
     name=$(basename "$part" .sh | cut -d- -f2-)
-    if ((${#wanted[@]} > 0)) && ! grep -qxF -- "$name" <<<"$(printf '%s\n' "${wanted[@]}")"; then continue; fi
+    if ((${#wanted[@]} > 0)) && [[ " ${wanted[*]} " != *" $name "* ]]; then continue; fi
     echo "$name"
     bash "$part" || failed+=("$name")
 done

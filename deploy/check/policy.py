@@ -67,8 +67,9 @@ def pod_problems(pod):
         kinds = set(volume) - {"name"}
         if not kinds <= VOLUMES:
             yield f"volume {volume['name']} is {kinds}"
-        # `kubectl get` of a pod's owner shows it; group and others need no sight of it.
-        if "secret" in volume and volume["secret"].get("defaultMode") not in (0o400, 0o440):
+        projected = volume.get("projected", {})
+        secret = volume.get("secret") or (projected if any("secret" in it for it in projected.get("sources", [])) else None)
+        if secret is not None and secret.get("defaultMode") not in (0o400, 0o440):
             yield f"volume {volume['name']}: defaultMode is not 0440 or 0400"
     for container in pod.get("initContainers", []) + pod["containers"]:
         yield from container_problems(container, pod)

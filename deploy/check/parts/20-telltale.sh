@@ -1,0 +1,36 @@
+# helm/telltale: our services.
+# shellcheck shell=bash
+. "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
+need helm python untt
+folder=helm/telltale
+chart "$folder" --api-versions monitoring.coreos.com/v1 --api-versions keda.sh/v1alpha1
+
+step "telltale: README says what values.yaml says" python "$check/readme.py" --check "$folder"
+step "telltale: unit tests" untt --strict "$folder"
+
+# What the programs are started with; crates/telltale/tests/chart.rs starts them on it.
+environments() {
+    local rendered=() it
+    for it in "$scratch"/telltale-*.yaml; do
+        [[ $it == *-3.yaml ]] || rendered+=("$(basename "$it" .yaml | cut -d- -f2-)=$it")
+    done
+    python "$check/environments.py" "${rendered[@]}" >"$scratch/environments.json"
+    golden "$scratch/environments.json" "$check/golden/telltale/environments.json"
+}
+step "telltale: what the programs are started with" environments
+
+render() { helm template telltale "$folder" "${render[@]}" "$@"; }
+refuses "a misspelt value" "additional properties 'replica' not allowed" render --set components.scorer.replica=2
+refuses "a setting that the program does not have" "additional properties 'WORKER' not allowed" render --set components.scorer.settings.WORKER=2
+refuses "a value of the wrong type" "got string, want boolean" render --set-string mqtt.tls=yes
+refuses "a quantity that is none" "does not match pattern" render --set components.scorer.resources.limits.memory=1GB
+refuses "no limit of memory" "missing property 'memory'" render --set components.scorer.resources.limits.memory=null
+refuses "the tag latest" "'not' failed" render --set image.tag=latest
+refuses "SASL without a Secret" "set kafka.user, and kafka.passwordSecret.name to an existing Secret" render --set kafka.security=sasl-tls
+refuses "certificates without TLS" "kafka.security is plaintext, which takes no certificates" render --set kafka.caSecret.name=ca
+refuses "a user of the broker without a Secret" "set mqtt.passwordSecret.name" render --set mqtt.user=me
+refuses "several bridges that each move every message" "each bridge would move every message" render --set components.bridge.replicas=2
+refuses "more pods than partitions" "components.scorer may have 7 pods, but topics.partitions is 6" render --set components.scorer.replicas=7
+refuses "two trainers" "maximum" render --set components.trainer.replicas=2
+refuses "KEDA where it is not installed" "the cluster has no keda.sh/v1alpha1" render --set components.scorer.autoscaling.mode=keda
+refuses "a ServiceMonitor without the operator" "the cluster has no monitoring.coreos.com/v1" render --set monitoring.serviceMonitor.enabled=true
