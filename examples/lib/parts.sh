@@ -44,6 +44,8 @@ part_kafka_streams() {
     begin kafka-streams-killed "${program[@]}"
     "$python" "$examples/kafka-streams/check.py" --begun
     signal "${started[-1]}" KILL
+    # So that bash tells it here, where nobody reads it.
+    { wait "${started[-1]}" || true; } 2>/dev/null
     # While it is away readings go on; what it had not committed, it counts again, and nothing twice.
     "$python" "$examples/python/feed.py" --prefix "streams-$run" --cars 5 --readings 20 --sent "$work/streams.jsonl"
     "$python" "$examples/python/check_fed.py" "$work/streams.jsonl"

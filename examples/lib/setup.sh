@@ -85,6 +85,7 @@ find_engines() {
         local file=$engines/run/clients.env
         [[ -f $file ]] || die "$file is not there: make up DIR=$engines starts engines and writes it"
         ! grep -q KAFKA_SECURITY "$file" || die "the engines of $engines are secured; the examples are for plain ones (make up without SECURITY=on)"
+        ! grep -q MQTT_USER "$file" || die "the MQTT broker of $engines asks for a user; the examples give none (make up without MQTT_USER)"
         KAFKA=$(sed -n 's/^KAFKA=//p' "$file") REGISTRY=$(sed -n 's/^REGISTRY=//p' "$file") MQTT=$(sed -n 's/^MQTT=//p' "$file")
     else
         kind=embedded
