@@ -114,6 +114,11 @@ run "identities_have_least_rights" {
   }
 
   assert {
+    condition     = toset([for it in google_storage_managed_folder_iam_member.of : it.role]) == toset(["roles/storage.objectUser"])
+    error_message = "workloads read and write objects; they give no rights on them"
+  }
+
+  assert {
     condition     = alltrue([for name, it in google_storage_managed_folder_iam_member.of : it.managed_folder == "${name}/"])
     error_message = "a workload has its own folder only"
   }
