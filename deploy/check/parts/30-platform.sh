@@ -1,9 +1,10 @@
 # helm/platform: every profile, what it refuses, and that its topics and schemas are those of the code.
 # shellcheck shell=bash
 . "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
-need helm untt
+need helm untt python
 
 chart helm/platform --namespace platform
+step "helm/platform: README says what values.yaml says" python "$check/readme.py" --check helm/platform
 step "helm/platform: unit tests" untt --strict helm/platform
 
 render() { helm template platform helm/platform --namespace platform "$@"; }
