@@ -77,11 +77,8 @@ run_parts() {
         esac
     done
     echo
-    if ((${#failed[@]} > 0)); then
-        echo "examples on the $kind engines: FAILED: ${failed[*]} (of ${#parts[@]} parts); logs: $work/logs"
-        return 1
-    fi
-    echo "examples on the $kind engines: ${#held[@]} of ${#parts[@]} parts hold: ${held[*]}${left_out[*]:+; left out: ${left_out[*]}}"
+    echo "examples: ${#held[@]} of ${#parts[@]} hold on the $kind engines (${held[*]})${left_out[*]:+; left out: ${left_out[*]}}"
+    ((${#failed[@]} == 0)) || die "failed: ${failed[*]}; logs: $work/logs"
 }
 
 read_arguments "$@"
