@@ -51,8 +51,17 @@ resource "google_container_cluster" "this" {
     workload_pool = "${var.project}.svc.id.goog"
   }
 
-  enable_shielded_nodes = true
-  enable_legacy_abac    = false
+  enable_shielded_nodes       = true
+  enable_intranode_visibility = true
+  enable_legacy_abac          = false
+
+  dynamic "authenticator_groups_config" {
+    for_each = var.security_group == "" ? [] : [var.security_group]
+
+    content {
+      security_group = authenticator_groups_config.value
+    }
+  }
 
   master_auth {
     client_certificate_config {

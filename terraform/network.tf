@@ -25,6 +25,16 @@ resource "google_compute_subnetwork" "nodes" {
     range_name    = "services"
     ip_cidr_range = var.ranges.services
   }
+
+  dynamic "log_config" {
+    for_each = var.flow_logs ? [0.1] : []
+
+    content {
+      aggregation_interval = "INTERVAL_10_MIN"
+      flow_sampling        = log_config.value
+      metadata             = "INCLUDE_ALL_METADATA"
+    }
+  }
 }
 
 resource "google_compute_router" "this" {

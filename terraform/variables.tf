@@ -118,6 +118,26 @@ variable "ranges" {
   }
 }
 
+variable "flow_logs" {
+  description = "Whether a tenth of the network's connections are logged; they are paid for by the gigabyte."
+  type        = bool
+  default     = false
+  nullable    = false
+}
+
+variable "security_group" {
+  description = "Google group whose member groups may be given rights in the cluster, such as gke-security-groups@example.com; empty for none."
+  type        = string
+  default     = ""
+  nullable    = false
+
+  # Google takes no other name.
+  validation {
+    condition     = var.security_group == "" || startswith(var.security_group, "gke-security-groups@")
+    error_message = "security_group is gke-security-groups@ and your domain: Google takes no other name."
+  }
+}
+
 variable "lake_retention_days" {
   description = "Days after which objects below lake/ are deleted."
   type        = number

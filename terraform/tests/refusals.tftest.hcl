@@ -78,3 +78,12 @@ run "a_lake_that_is_deleted_before_it_is_cold" {
     lake_retention_days = 30
   }
 }
+
+run "a_group_that_google_does_not_take" {
+  command         = plan
+  expect_failures = [var.security_group]
+
+  variables {
+    security_group = "fleet@example.com"
+  }
+}

@@ -123,3 +123,22 @@ run "identities_have_least_rights" {
     error_message = "a workload has its own folder only"
   }
 }
+
+run "what_is_asked_for_is_made" {
+  command = plan
+
+  variables {
+    flow_logs      = true
+    security_group = "gke-security-groups@example.com"
+  }
+
+  assert {
+    condition     = google_compute_subnetwork.nodes.log_config[0].flow_sampling == 0.1
+    error_message = "a tenth of the connections is logged"
+  }
+
+  assert {
+    condition     = google_container_cluster.this.authenticator_groups_config[0].security_group == "gke-security-groups@example.com"
+    error_message = "groups may be given rights"
+  }
+}
