@@ -23,7 +23,7 @@ while (($# > 0)); do
         --push) push=yes ;;
         -*) die "unknown option $1; there are --registry PATH, --tag TAG and --push" ;;
         *)
-            printf '%s\n' "${all[@]}" | grep -qxF -- "$1" || die "there is no image $1, but: ${all[*]}"
+            [[ " ${all[*]} " == *" $1 "* ]] || die "there is no image $1, but: ${all[*]}"
             programs+=("$1")
             ;;
     esac
