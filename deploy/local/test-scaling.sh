@@ -28,6 +28,7 @@ done
 [[ -x $telltale ]] || { echo "$telltale is not there: make build" >&2 && exit 1; }
 
 work=$(mktemp -d)
+mkdir "$work/ledger"
 declare -A pids
 # shellcheck disable=SC2329 # the trap calls it
 end_all() {
@@ -98,7 +99,7 @@ start bridge bridge-0 MQTT_CLIENT_ID=bridge-0
 start trainer trainer FIRST_ROWS=2000
 for it in "${services[@]}"; do start "$it" "$it-0"; done
 ready bridge-0
-start simulator simulator-0 CARS="$cars" COUNT="$readings" LEDGER="$work/ledger.csv"
+start simulator simulator-0 CARS="$cars" COUNT="$readings" LEDGER="$work/ledger/simulator-0.csv"
 ready scorer-0
 say "1 of each is ready, with a model"
 more $((cars * 5))
@@ -125,16 +126,22 @@ say "1 of each again"
 wait "${pids[simulator-0]}" || fail "the simulator failed"
 unset "pids[simulator-0]"
 say "the fleet has published all of it"
-for _ in $(seq 600); do
-    "$telltale" verify --ledger "$work/ledger.csv" >"$work/verify.log" 2>&1 || true
-    # Of sensor-data and of SENSOR_DATA_S_AVRO.
-    (($(grep -c ', 0 on their way' "$work/verify.log") == 2)) && break
-    sleep 1
-done
+touch "$work/ledger/simulator-0.drained"
+
+# Until nothing of sensor-data and of SENSOR_DATA_S_AVRO is on its way any more.
+settled() {
+    for _ in $(seq 300); do
+        "$telltale" verify --ledger "$work/ledger" >"$work/verify.log" 2>&1 || return 1
+        (($(grep -c ', 0 on their way' "$work/verify.log") == 2)) && return
+        sleep 1
+    done
+    return 1
+}
+settled || fail "the records have no outcome each: $(cat "$work/verify.log")"
 for it in "${services[@]}"; do stop "$it-0"; done
 stop bridge-0
 stop trainer
 code=0
-"$telltale" verify --drained --ledger "$work/ledger.csv" || code=$?
+"$telltale" verify --drained --ledger "$work/ledger" || code=$?
 say "scaling 1 → 4 → 1 of $((cars * readings)) readings (static members: $static): $( ((code == 0)) && echo "holds" || echo "does not hold")"
 exit $code

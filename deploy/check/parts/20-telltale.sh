@@ -8,6 +8,18 @@ chart "$folder" --api-versions monitoring.coreos.com/v1 --api-versions keda.sh/v
 step "telltale: README says what values.yaml says" python "$check/readme.py" --check "$folder"
 step "telltale: unit tests" untt --strict "$folder"
 
+# The alerts fire and do not fire as alerts_test.yaml says; the dashboard's queries are PromQL.
+if command -v promtool >/dev/null; then
+    python "$check/rules.py" "$scratch/telltale-secured.yaml" >"$scratch/rules.yaml"
+    cp "$check/alerts_test.yaml" "$scratch/"
+    step "telltale: alerts" promtool check rules "$scratch/rules.yaml"
+    step "telltale: unit tests of the alerts" promtool test rules "$scratch/alerts_test.yaml"
+    python "$check/rules.py" --dashboard "$folder/files/dashboard.json" >"$scratch/dashboard.yaml"
+    step "telltale: queries of the dashboard" promtool check rules "$scratch/dashboard.yaml"
+else
+    echo "  left out: alerts and dashboard were not checked as PromQL, since promtool is not there (deploy/check/tools.sh)"
+fi
+
 # What the programs are started with; crates/telltale/tests/chart.rs starts them on it.
 environments() {
     local rendered=() it
