@@ -4,7 +4,9 @@
 //! Kafka, HiveMQ and a schema registry with `make test-engines`, which sets `TELLTALE_TEST_ENGINES` to the folder of
 //! `make up`. A real engine that is missing fails the test; nothing is skipped.
 
+pub mod differences;
 pub mod engines;
+pub mod wire;
 
 use std::time::{Duration, Instant};
 

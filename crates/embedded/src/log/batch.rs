@@ -122,7 +122,13 @@ fn refuse<T>(error: ResponseError, why: &'static str) -> Result<T, Refusal> {
 /// read and are as many as it says.
 pub(crate) fn check(bytes: &[u8]) -> Result<Header, Refusal> {
     let Some(header) = Header::read(bytes) else {
-        return refuse(ResponseError::CorruptMessage, "the record batch is shorter than its header");
+        // As Kafka tells them apart: an impossible length is damage, a batch that is not all there is none.
+        return match bytes.len() {
+            HEADER_BYTES.. => {
+                refuse(ResponseError::CorruptMessage, "the length of the record batch is impossible")
+            }
+            _ => refuse(ResponseError::InvalidRecord, "there is no whole record batch"),
+        };
     };
     if header.magic != 2 {
         return refuse(
@@ -131,7 +137,7 @@ pub(crate) fn check(bytes: &[u8]) -> Result<Header, Refusal> {
         );
     }
     if header.size() > bytes.len() {
-        return refuse(ResponseError::CorruptMessage, "the record batch ends before its length");
+        return refuse(ResponseError::InvalidRecord, "the record batch ends before its length");
     }
     if header.size() < bytes.len() {
         return refuse(ResponseError::InvalidRecord, "more than one record batch for one partition");
@@ -174,6 +180,15 @@ pub(crate) fn check(bytes: &[u8]) -> Result<Header, Refusal> {
         return refuse(ResponseError::CorruptMessage, "the number of records is not the one in the header");
     }
     Ok(header)
+}
+
+/// The time stamps of the oldest and the youngest record.
+pub(crate) fn time_span(header: &Header, batch: &[u8]) -> (i64, i64) {
+    let oldest = codec::decompressed(header, batch).ok().and_then(|plain| {
+        let delta = raw::records(&plain).filter_map(|it| it.ok().map(|it| it.timestamp_delta)).min();
+        delta.map(|it| header.base_timestamp.saturating_add(it))
+    });
+    (oldest.unwrap_or(header.base_timestamp), header.max_timestamp)
 }
 
 /// Whether a batch has a record without a key.
@@ -347,8 +362,8 @@ pub(crate) mod tests {
             bad
         };
         let cases = [
-            ("empty", Vec::new(), CorruptMessage),
-            ("cut", good[..good.len() - 1].to_vec(), CorruptMessage),
+            ("empty", Vec::new(), InvalidRecord),
+            ("cut", good[..good.len() - 1].to_vec(), InvalidRecord),
             ("two batches", [good.clone(), good.clone()].concat(), InvalidRecord),
             ("old format", changed(16, &[1]), UnsupportedForMessageFormat),
             ("negative length", changed(8, &[0xff; 4]), CorruptMessage),

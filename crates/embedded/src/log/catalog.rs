@@ -49,6 +49,12 @@ impl Catalog {
         self.get(self.names.get(&id)?)
     }
 
+    /// A topic whose name differs only by `.` and `_`, which Kafka's metrics cannot tell apart.
+    pub(crate) fn colliding(&self, name: &str) -> Option<&Arc<Topic>> {
+        let folded = name.replace('.', "_");
+        self.by_name.values().find(|it| it.name != name && it.name.replace('.', "_") == folded)
+    }
+
     pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Topic>> {
         self.by_name.values()
     }

@@ -12,7 +12,11 @@ use crate::log::partition::Wanted;
 use crate::log::recovery;
 
 fn config(settings: &[(&str, &str)]) -> TopicConfig {
-    let small = [("cleanup.policy", "compact"), ("segment.bytes", "400"), ("min.cleanable.dirty.ratio", "0")];
+    let small = [
+        ("cleanup.policy", "compact"),
+        ("internal.segment.bytes", "400"),
+        ("min.cleanable.dirty.ratio", "0"),
+    ];
     let all = small.iter().chain(settings).map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
     TopicConfig::parse(all.collect()).unwrap()
 }

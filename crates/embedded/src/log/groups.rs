@@ -15,11 +15,16 @@ pub(crate) type JoinAnswer = oneshot::Receiver<Result<Joined, JoinRefused>>;
 /// Where the answer to a parked sync comes out.
 pub(crate) type SyncAnswer = oneshot::Receiver<Result<Synced, ResponseError>>;
 
+/// How long a group is kept that nobody would miss (`offsets.retention.check.interval.ms` of Kafka).
+const IDLE_FOR: Duration = Duration::from_secs(600);
+
 /// A group and what it has committed.
 #[derive(Debug)]
 pub(crate) struct Slot {
     pub(crate) group: Group,
     pub(crate) offsets: Offsets,
+    /// Since when nobody would miss it.
+    idle_since: Option<Instant>,
 }
 
 impl Slot {
@@ -61,7 +66,7 @@ impl Groups {
 
     /// The group, new if there is none of that name.
     pub(crate) fn entry(&mut self, id: &str) -> &mut Slot {
-        let fresh = || Slot { group: Group::new(self.gather), offsets: Offsets::default() };
+        let fresh = || Slot { group: Group::new(self.gather), offsets: Offsets::default(), idle_since: None };
         self.by_id.entry(id.to_owned()).or_insert_with(fresh)
     }
 
@@ -120,7 +125,11 @@ impl Groups {
                 slot.group.tick(now, &mut replies);
             }
         }
-        self.by_id.retain(|_, slot| !slot.is_idle());
+        self.by_id.retain(|_, slot| {
+            let since = slot.is_idle().then(|| slot.idle_since.unwrap_or(now));
+            slot.idle_since = since;
+            since.is_none_or(|it| now.saturating_duration_since(it) < IDLE_FOR)
+        });
         self.deliver(replies);
     }
 

@@ -16,7 +16,8 @@
 //! half-written or damaged at the end of a file is cut, and a warning says where.
 //!
 //! Not served: replication, the group protocol of KIP-848, share groups, transactions of KIP-890, incremental fetch
-//! sessions, quotas, ACLs, TLS and SASL. Clients see that in the versions that `ApiVersions` announces, and do without.
+//! sessions, quotas, ACLs, TLS and SASL. Clients see that in the versions that `ApiVersions` announces, and do without;
+//! docs/CONFORMANCE.md lists every known difference from Apache Kafka.
 
 mod api;
 mod batch;

@@ -205,6 +205,21 @@ const SHAPES: &[(ApiKey, &[Field])] = &[
     ),
     (ApiKey::DeleteGroups, &[always(Plain(&Text))]),
     (
+        ApiKey::ConsumerGroupHeartbeat,
+        &[
+            TEXT,
+            TEXT,
+            I32,
+            TEXT,
+            TEXT,
+            I32,
+            always(Plain(&Text)),
+            since(1, Text),
+            TEXT,
+            always(Structs(&[always(Fixed(16)), always(Plain(&Fixed(4)))])),
+        ],
+    ),
+    (
         ApiKey::IncrementalAlterConfigs,
         &[always(Structs(&[I8, TEXT, always(Structs(&[TEXT, I8, TEXT]))])), I8],
     ),

@@ -49,9 +49,11 @@ pub(crate) const KNOWN: &[Known] = &[
     known("follower.replication.throttled.replicas", "", Type::List, Allowed::Any),
     known("index.interval.bytes", "4096", Type::Int, Allowed::AtLeast(0)),
     known("leader.replication.throttled.replicas", "", Type::List, Allowed::Any),
+    known("local.retention.bytes", "-2", Type::Long, Allowed::AtLeast(-2)),
+    known("local.retention.ms", "-2", Type::Long, Allowed::AtLeast(-2)),
     known("max.compaction.lag.ms", "9223372036854775807", Type::Long, Allowed::AtLeast(1)),
     known("max.message.bytes", "1048588", Type::Int, Allowed::AtLeast(0)),
-    known("message.timestamp.after.max.ms", "9223372036854775807", Type::Long, Allowed::AtLeast(0)),
+    known("message.timestamp.after.max.ms", "3600000", Type::Long, Allowed::AtLeast(0)),
     known("message.timestamp.before.max.ms", "9223372036854775807", Type::Long, Allowed::AtLeast(0)),
     known(
         "message.timestamp.type",
@@ -63,14 +65,20 @@ pub(crate) const KNOWN: &[Known] = &[
     known("min.compaction.lag.ms", "0", Type::Long, Allowed::AtLeast(0)),
     known("min.insync.replicas", "1", Type::Int, Allowed::AtLeast(1)),
     known("preallocate", "false", Type::Boolean, Allowed::OneOf(&["true", "false"])),
+    known("remote.log.copy.disable", "false", Type::Boolean, Allowed::OneOf(&["true", "false"])),
+    known("remote.log.delete.on.disable", "false", Type::Boolean, Allowed::OneOf(&["true", "false"])),
+    known("remote.storage.enable", "false", Type::Boolean, Allowed::OneOf(&["false"])),
     known("retention.bytes", "-1", Type::Long, Allowed::AtLeast(-1)),
     known("retention.ms", "604800000", Type::Long, Allowed::AtLeast(-1)),
-    known("segment.bytes", "67108864", Type::Int, Allowed::AtLeast(14)),
+    known("segment.bytes", "67108864", Type::Int, Allowed::AtLeast(1 << 20)),
     known("segment.index.bytes", "10485760", Type::Int, Allowed::AtLeast(4)),
     known("segment.jitter.ms", "0", Type::Long, Allowed::AtLeast(0)),
     known("segment.ms", "604800000", Type::Long, Allowed::AtLeast(1)),
     known("unclean.leader.election.enable", "false", Type::Boolean, Allowed::OneOf(&["true", "false"])),
 ];
+
+/// Takes the place of `segment.bytes`, without its lower limit, for tests; hidden, as in Kafka.
+const INTERNAL: Known = known("internal.segment.bytes", "", Type::Int, Allowed::AtLeast(14));
 
 /// A topic's settings: what was set, and what follows for the log.
 #[derive(Debug, Clone, PartialEq)]
@@ -85,6 +93,9 @@ pub(crate) struct TopicConfig {
     pub(crate) min_cleanable_dirty_ratio: f64,
     pub(crate) min_compaction_lag_ms: i64,
     pub(crate) max_compaction_lag_ms: i64,
+    /// How far time stamps may be ahead of the log's clock, and behind it.
+    pub(crate) timestamp_after_max_ms: i64,
+    pub(crate) timestamp_before_max_ms: i64,
     /// `None` keeps everything.
     pub(crate) retention_bytes: Option<u64>,
     /// `None` keeps everything.
@@ -109,6 +120,7 @@ impl TopicConfig {
         for (name, value) in &set {
             let known = KNOWN
                 .iter()
+                .chain([&INTERNAL])
                 .find(|it| it.name == name)
                 .ok_or_else(|| format!("Unknown topic config name: {name}"))?;
             check(known, value)?;
@@ -129,9 +141,14 @@ impl TopicConfig {
             min_cleanable_dirty_ratio: text("min.cleanable.dirty.ratio").parse().unwrap_or(0.5),
             min_compaction_lag_ms: number("min.compaction.lag.ms"),
             max_compaction_lag_ms: number("max.compaction.lag.ms"),
+            timestamp_after_max_ms: number("message.timestamp.after.max.ms"),
+            timestamp_before_max_ms: number("message.timestamp.before.max.ms"),
             retention_bytes: unless_negative(number("retention.bytes")).map(|it| it as u64),
             retention_ms: unless_negative(number("retention.ms")),
-            segment_bytes: number("segment.bytes") as u64,
+            segment_bytes: match set.get(INTERNAL.name) {
+                Some(value) => value.trim().parse().unwrap_or(u64::MAX),
+                None => number("segment.bytes") as u64,
+            },
             segment_ms: number("segment.ms"),
             set,
         })
@@ -195,6 +212,9 @@ mod tests {
             ("min.cleanable.dirty.ratio", "0.01", true),
             ("min.cleanable.dirty.ratio", "2", false),
             ("segment.bytes", "4294967296", false),
+            ("segment.bytes", "1048575", false),
+            ("internal.segment.bytes", "200", true),
+            ("remote.storage.enable", "true", false),
             ("no.such.setting", "1", false),
         ];
         for (name, value, good) in cases {

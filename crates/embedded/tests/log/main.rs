@@ -1,7 +1,6 @@
-//! The development log as its clients see it, spoken to with `kafka-protocol` over real connections.
+//! The development log where it has no reference: its files, and bytes that are no requests. Whatever Apache Kafka does
+//! too is tested on both, by the conformance tests in `crates/testkit`.
 
 mod client;
-mod groups;
 mod protocol;
 mod records;
-mod transactions;

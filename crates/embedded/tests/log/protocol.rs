@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use crate::client::{Client, fetch_request, log, plain, topic_name};
+use crate::client::log;
 use bytes::BytesMut;
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::{
@@ -10,6 +10,7 @@ use kafka_protocol::messages::{
     RequestHeader, RequestKind, ResponseHeader, ResponseKind,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
+use telltale_testkit::wire::{Client, fetch_request, plain, topic_name};
 
 /// An empty request of each type that is announced.
 fn empty(key: ApiKey, version: i16) -> RequestKind {
@@ -53,18 +54,6 @@ fn every_request_in_every_version_is_answered() {
             assert!(body.is_empty(), "{key:?} {version}: {} bytes too many", body.len());
         }
     }
-}
-
-#[test]
-fn a_client_of_the_future_learns_the_versions() {
-    let log = log();
-    let mut client = Client::connect(log.addr());
-    client.send_frame(&[0, 18, 0, 99, 0, 0, 0, 7, 0xff, 0xff, 0]);
-    let mut body = client.receive().unwrap();
-    assert_eq!(ResponseHeader::decode(&mut body, 0).unwrap().correlation_id, 7);
-    let versions = ApiVersionsResponse::decode(&mut body, 0).unwrap();
-    assert_eq!(versions.error_code, 35);
-    assert!(versions.api_keys.iter().any(|it| it.api_key == ApiKey::Produce as i16));
 }
 
 #[test]

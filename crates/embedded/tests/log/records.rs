@@ -3,15 +3,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::client::{
-    ANYBODY, Client, Writer, batch, config, fetch_request, log, plain, produce_request, refused, topic_name,
-};
-use bytes::Bytes;
-use kafka_protocol::ResponseError;
+use crate::client::config;
+use kafka_protocol::messages::DeleteRecordsRequest;
 use kafka_protocol::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
-use kafka_protocol::messages::{DeleteRecordsRequest, FetchRequest, InitProducerIdRequest};
 use kafka_protocol::records::Compression;
 use telltale_embedded::log::{Error, Log, LogConfig};
+use telltale_testkit::wire::{Client, Writer, batch, plain, topic_name};
 
 fn on_disk(folder: &Path) -> LogConfig {
     let mut config = config();
@@ -32,112 +29,6 @@ fn segments(folder: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn every_compression_comes_back_as_it_was_sent() {
-    use Compression::{Gzip, Lz4, None, Snappy, Zstd};
-    let log = log();
-    let mut client = Client::connect(log.addr());
-    client.create_topic("t", 1, &[]);
-    for (index, compression) in [None, Gzip, Snappy, Lz4, Zstd].into_iter().enumerate() {
-        let sent = batch(ANYBODY, compression, &["a", "b"]);
-        let base = 2 * index as i64;
-        assert_eq!(client.produce("t", sent.clone()).base_offset, base);
-        let stored = client.fetch("t", base, false, 0).records.unwrap();
-        assert_eq!(stored[16..], sent[16..], "only the offset and the leader epoch are the log's");
-        assert_eq!(client.offset_at("t", 1001), (1001, 1), "{compression:?}");
-    }
-    assert_eq!(client.read("t", false).len(), 10);
-}
-
-#[test]
-fn a_producer_is_never_stored_twice_and_never_with_a_gap() {
-    let log = log();
-    let mut client = Client::connect(log.addr());
-    client.create_topic("t", 1, &[]);
-    let producer_id =
-        client.call(1, &InitProducerIdRequest::default().with_transactional_id(None)).producer_id.0;
-    let send = |client: &mut Client, sequence, epoch| {
-        let writer = Writer { producer_id, epoch, sequence, transactional: false };
-        let answer = client.produce("t", batch(writer, Compression::None, &["a", "b"]));
-        refused(&answer).map_or(Ok(answer.base_offset), Err)
-    };
-    assert_eq!(send(&mut client, 0, 0), Ok(0));
-    assert_eq!(send(&mut client, 2, 0), Ok(2));
-    assert_eq!(send(&mut client, 0, 0), Ok(0), "a retry is answered as the first time");
-    assert_eq!(send(&mut client, 6, 0), Err(ResponseError::OutOfOrderSequenceNumber));
-    assert_eq!(send(&mut client, 4, 0), Ok(4));
-    assert_eq!(client.read("t", false).len(), 6);
-}
-
-#[test]
-fn batches_that_are_too_large_or_damaged_are_refused() {
-    let log = log();
-    let mut client = Client::connect(log.addr());
-    client.create_topic("t", 1, &[("max.message.bytes", "1000")]);
-    client.create_topic("large", 1, &[("max.message.bytes", "20000000")]);
-    let large = "x".repeat(8_000_000);
-    assert_eq!(refused(&client.produce("t", plain(&[&large]))), Some(ResponseError::MessageTooLarge));
-    assert_eq!(client.produce("large", plain(&[&large])).error_code, 0);
-    assert_eq!(client.read("large", false)[0].1.len(), large.len(), "larger than a fetch asks for");
-    let mut damaged = plain(&["a"]).to_vec();
-    *damaged.last_mut().unwrap() ^= 1;
-    assert_eq!(refused(&client.produce("t", Bytes::from(damaged))), Some(ResponseError::CorruptMessage));
-    assert_eq!(refused(&client.produce("t", Bytes::new())), Some(ResponseError::CorruptMessage));
-    assert_eq!(
-        refused(&client.produce("unknown", plain(&["a"]))),
-        Some(ResponseError::UnknownTopicOrPartition)
-    );
-    let two = [plain(&["a"]), plain(&["b"])].concat();
-    assert_eq!(refused(&client.produce("t", Bytes::from(two))), Some(ResponseError::InvalidRecord));
-    assert_eq!(client.read("t", false), []);
-}
-
-#[test]
-fn a_producer_that_wants_no_answer_gets_none() {
-    let log = log();
-    let mut client = Client::connect(log.addr());
-    client.create_topic("t", 1, &[]);
-    client.send(9, &produce_request("t", plain(&["a"]), 0));
-    assert_eq!(values(&client.read("t", false)), ["a"], "the next answer is that of the next request");
-}
-
-#[test]
-fn a_waiting_fetch_is_woken_by_the_next_record() {
-    let log = log();
-    let mut consumer = Client::connect(log.addr());
-    consumer.create_topic("t", 1, &[]);
-    let address = log.addr();
-    let producer = std::thread::spawn(move || {
-        let mut producer = Client::connect(address);
-        assert_eq!(producer.produce("t", plain(&["a"])).error_code, 0);
-    });
-    // It may wait for an hour; the test's connection gives up after a minute.
-    let data = consumer.fetch("t", 0, false, 3_600_000);
-    assert_eq!(values(&crate::client::values(&data, false).0), ["a"]);
-    producer.join().unwrap();
-    let out_of_range: FetchRequest = fetch_request("t", 5, false, 3_600_000);
-    assert_eq!(
-        consumer.call(11, &out_of_range).responses[0].partitions[0].error_code,
-        1,
-        "an error does not wait"
-    );
-}
-
-#[test]
-fn offsets_are_found_by_time() {
-    let log = log();
-    let mut client = Client::connect(log.addr());
-    client.create_topic("t", 1, &[]);
-    assert_eq!(client.offset_at("t", 0), (-1, -1), "nothing there");
-    for _ in 0..3 {
-        client.produce("t", plain(&["1000", "1001", "1002"]));
-    }
-    assert_eq!([-2, -1].map(|it| client.offset_at("t", it).1), [0, 9]);
-    assert_eq!(client.offset_at("t", -3), (1002, 2), "the newest record");
-    assert_eq!(client.offset_at("t", 1001), (1001, 1));
-    assert_eq!(client.offset_at("t", 1003), (-1, -1));
-}
-
-#[test]
 fn everything_is_there_after_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let mut sent = Vec::new();
@@ -145,7 +36,7 @@ fn everything_is_there_after_a_restart() {
         let log = Log::start(on_disk(folder.path())).unwrap();
         let mut client = Client::connect(log.addr());
         if round == 0 {
-            client.create_topic("t", 1, &[("segment.bytes", "300")]);
+            client.create_topic("t", 1, &[("internal.segment.bytes", "300")]);
         }
         for index in 0..20 {
             let writer =
@@ -254,10 +145,10 @@ fn retention_and_compaction_run_while_the_log_serves() {
     often.cleanup_interval = std::time::Duration::from_millis(10);
     let log = Log::start(often).unwrap();
     let mut client = Client::connect(log.addr());
-    client.create_topic("short", 1, &[("segment.bytes", "200"), ("retention.bytes", "500")]);
+    client.create_topic("short", 1, &[("internal.segment.bytes", "200"), ("retention.bytes", "500")]);
     // The records are from 1970, so all have expired as soon as they are written.
     client.create_topic("old", 1, &[("retention.ms", "1000")]);
-    client.create_topic("latest", 1, &[("segment.bytes", "200"), ("cleanup.policy", "compact")]);
+    client.create_topic("latest", 1, &[("internal.segment.bytes", "200"), ("cleanup.policy", "compact")]);
     for round in 0.. {
         client.produce("short", plain(&["a"]));
         client.produce("old", plain(&["a"]));

@@ -48,6 +48,7 @@ pub(super) fn commit(broker: &Broker, request: OffsetCommitRequest) -> OffsetCom
         for asked in &topic.partitions {
             let metadata = asked.committed_metadata.as_deref().unwrap_or_default();
             let here = known.as_ref().and_then(|it| it.partition(asked.partition_index)).is_some();
+            // An unknown partition is told before the coordinator is asked, as in Kafka.
             let error = match () {
                 () if !here => Some(ResponseError::UnknownTopicOrPartition),
                 () if metadata.len() > MAX_METADATA_BYTES => Some(ResponseError::OffsetMetadataTooLarge),
@@ -69,7 +70,10 @@ pub(super) fn commit(broker: &Broker, request: OffsetCommitRequest) -> OffsetCom
     let committed = store(broker, &request.group_id, caller, good);
     let topics = topics.into_iter().map(|(name, partitions)| {
         let partitions = partitions.into_iter().map(|(index, error)| {
-            let error = committed.err().or(error);
+            let error = match error {
+                Some(ResponseError::UnknownTopicOrPartition) => error,
+                _ => committed.err().or(error),
+            };
             OffsetCommitResponsePartition::default()
                 .with_partition_index(index)
                 .with_error_code(error.map_or(0, |it| it.code()))

@@ -6,8 +6,8 @@ use kafka_protocol::ResponseError;
 use kafka_protocol::messages::join_group_response::JoinGroupResponseMember;
 use kafka_protocol::messages::leave_group_response::MemberResponse;
 use kafka_protocol::messages::{
-    HeartbeatRequest, HeartbeatResponse, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest,
-    LeaveGroupResponse, SyncGroupRequest, SyncGroupResponse,
+    ConsumerGroupHeartbeatResponse, HeartbeatRequest, HeartbeatResponse, JoinGroupRequest, JoinGroupResponse,
+    LeaveGroupRequest, LeaveGroupResponse, SyncGroupRequest, SyncGroupResponse,
 };
 use kafka_protocol::protocol::StrBytes;
 
@@ -143,6 +143,16 @@ pub(super) fn heartbeat(broker: &Broker, request: &HeartbeatRequest) -> Heartbea
         None => Err(ResponseError::UnknownMemberId),
     });
     HeartbeatResponse::default().with_error_code(code(&alive))
+}
+
+/// Turns members of the group protocol of KIP-848 away, as Kafka does where `group.coordinator.rebalance.protocols` is
+/// only `classic`. Were the request not served at all, librdkafka would look for another coordinator for ever.
+pub(super) fn classic_only() -> ConsumerGroupHeartbeatResponse {
+    ConsumerGroupHeartbeatResponse::default()
+        .with_error_code(ResponseError::UnsupportedVersion.code())
+        .with_error_message(Some(text(
+            "this log serves only the classic group protocol: set group.protocol=classic",
+        )))
 }
 
 /// Lets members go.

@@ -75,6 +75,12 @@ fn create_one(broker: &Broker, asked: &CreatableTopic, only_try: bool) -> Result
             format!("Topic '{}' already exists.", asked.name.as_str()),
         );
     }
+    if let Some(other) = broker.catalog().colliding(&asked.name) {
+        return refuse(
+            ResponseError::InvalidTopicException,
+            format!("Topic '{}' collides with existing topics: {}", asked.name.as_str(), other.name),
+        );
+    }
     let partitions = match (asked.assignments.len() as i32, asked.num_partitions) {
         (0, -1) => broker.defaults.partitions,
         (0, count) => count,
