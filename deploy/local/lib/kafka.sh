@@ -36,6 +36,7 @@ kafka_voters() {
 }
 
 # Copies and acknowledgements follow the number of nodes; internal topics are small, as is the cleaner's buffer, to spare memory.
+# Retention and compaction look every 5 s, not every 5 minutes, so that what a test waits for comes.
 kafka_properties() {
     local port copies=$brokers protocol=PLAINTEXT controller=PLAINTEXT
     port=$(kafka_client_port "$1")
@@ -64,6 +65,9 @@ share.coordinator.state.topic.replication.factor=$copies
 share.coordinator.state.topic.min.isr=$(((copies + 1) / 2))
 group.initial.rebalance.delay.ms=0
 log.cleaner.dedupe.buffer.size=16777216
+log.initial.task.delay.ms=1000
+log.retention.check.interval.ms=5000
+log.cleaner.backoff.ms=5000
 TEXT
     if security_on; then kafka_secured_properties; fi
 }
