@@ -1,7 +1,7 @@
 # Telltale's commands; `make help` lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo engines up down status build test check check-deploy images bench fmt tools
+.PHONY: help demo engines up down status build test test-engines check check-deploy images bench fmt tools
 
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -46,6 +46,9 @@ build: tools ## Build every program into target/release
 
 test: tools ## Run all tests against the embedded engines
 	$(CARGO) test --release --workspace $(ARGS)
+
+test-engines: tools ## Run the tests that hold on real engines against Kafka, HiveMQ and the registry (PARTS="bridge demo")
+	@CARGO="$(CARGO)" ./deploy/local/test-engines.sh $(call given,DIR,--dir) $(PARTS)
 
 check: tools ## Check format, lints, licences, documentation, architecture
 	$(CARGO) fmt --all --check

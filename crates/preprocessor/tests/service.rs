@@ -1,19 +1,19 @@
-//! The preprocessor against the embedded engines: each reading has exactly one outcome, and windows count
+//! The preprocessor against embedded and real engines: each reading has exactly one outcome, and windows count
 //! right.
 
 mod support;
 
 use std::collections::BTreeMap;
-use std::process::{Child, Command, Stdio};
 
-use support::{START, World, avro, json, wait_until};
+use support::{START, World, avro, json};
 use telltale_kafka::producer::NewRecord;
 use telltale_records::{schema, topics};
+use telltale_testkit::{Engine, Process, extent, metrics, wait_until};
 
 #[test]
 fn each_poison_becomes_one_dead_letter_and_its_neighbours_pass() {
     let world = World::start();
-    let registry = world.registry();
+    let registry = world.engines.registry();
     let v1 = registry.register("sensor-data-value", schema::CARDATA_V1).unwrap();
     let other = r#"{"type":"record","name":"other","fields":[{"name":"speed","type":"string"}]}"#;
     let other = registry.register("other-value", other).unwrap();
@@ -52,16 +52,15 @@ fn each_poison_becomes_one_dead_letter_and_its_neighbours_pass() {
     let outcomes = world.beside(&[], |running| {
         let outcomes = world.outcomes();
         wait_until("it is ready", || running.service().unready().is_empty());
-        let mut metrics = String::new();
-        prometheus_client::encoding::text::encode(&mut metrics, &running.service().registry()).unwrap();
+        let metrics = metrics(running.service());
         let counted = "telltale_preprocessor_rejected_total{reason=\"schema-mismatch\"} 2";
         assert!(metrics.contains(counted), "{metrics}");
         outcomes
     });
     let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
     for (_, dead) in outcomes.values().filter(|(topic, _)| *topic == topics::DEAD_LETTERS) {
-        *reasons.entry(dead.reason.as_str()).or_default() += 1;
-        assert!(!dead.detail.is_empty(), "{dead:?}");
+        *reasons.entry(dead.header("reason")).or_default() += 1;
+        assert!(!dead.header("detail").is_empty(), "{dead:?}");
     }
     let mut expected: BTreeMap<&str, usize> = BTreeMap::from([("bad-key", 1)]);
     for (reason, _) in &poison {
@@ -81,23 +80,10 @@ fn each_poison_becomes_one_dead_letter_and_its_neighbours_pass() {
     assert_eq!(world.table(), BTreeMap::from([(("car-000001".to_owned(), START), 2 * poison.len() as i64)]));
 }
 
-/// A preprocessor that is killed when it goes out of scope.
-struct Process(Child);
-
-impl Process {
-    fn start(world: &World, more: &[&str]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_telltale-preprocessor"));
-        command.args(world.flags(&[&["--http", "off", "--log", "error", "--static-member"], more].concat()));
-        Self(command.stdout(Stdio::null()).spawn().unwrap())
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // SIGKILL: in the middle of whatever it is doing.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+/// A preprocessor as a process.
+fn process(world: &World, more: &[&str]) -> Process {
+    let flags = world.flags(&[&["--http", "off", "--log", "error", "--static-member"], more].concat());
+    Process::start(env!("CARGO_BIN_EXE_telltale-preprocessor"), &flags)
 }
 
 #[test]
@@ -109,18 +95,18 @@ fn two_workers_that_are_killed_lose_and_double_nothing() {
         sent += count;
         sent
     };
-    let done = || world.extent(topics::CLEAN);
+    let done = || extent(&world.kafka, topics::CLEAN);
     send(5_000);
     for _ in 0..2 {
         // Small transactions under a fleet that does not stop, so that the kill finds some done and some not.
         let before = done();
-        let process = Process::start(&world, &["--workers", "2", "--max-records", "100"]);
+        let running = process(&world, &["--workers", "2", "--max-records", "100"]);
         wait_until("some more are done", || {
             send(500);
             done() >= before + 1_000
         });
         send(500);
-        drop(process);
+        running.kill();
     }
     let sent = send(1_000);
     world.beside(&["--workers", "2", "--static-member"], |_| world.outcomes());
@@ -129,39 +115,38 @@ fn two_workers_that_are_killed_lose_and_double_nothing() {
     assert_eq!(outcomes.len() as i64, sent);
     let dead: Vec<_> = outcomes.values().filter(|it| it.0 == topics::DEAD_LETTERS).collect();
     assert_eq!(dead.len() as i64, sent / 50);
-    assert!(dead.iter().all(|(_, it)| it.detail.contains("speed is 0 to 500")));
+    assert!(dead.iter().all(|(_, it)| it.header("detail").contains("speed is 0 to 500")));
     assert_eq!(world.table(), world.recount());
     let mut last = BTreeMap::new();
     for clean in world.written(topics::CLEAN) {
-        let src: telltale_records::Source = clean.src.parse().unwrap();
+        let src: telltale_records::Source = clean.src().parse().unwrap();
         assert_eq!(src.partition, clean.source.partition);
-        assert!(last.insert(src.partition, src.offset) < Some(src.offset), "{} came too late", clean.src);
+        assert!(last.insert(src.partition, src.offset) < Some(src.offset), "{} came too late", clean.src());
     }
 }
 
 #[test]
 fn a_registry_that_is_away_holds_readings_back_and_loses_none() {
     let mut world = World::start();
-    let v1 = world.registry().register("sensor-data-value", schema::CARDATA_V1).unwrap();
+    let v1 = world.engines.registry().register("sensor-data-value", schema::CARDATA_V1).unwrap();
     world.send_value("car-000001", Some(json("car-000001", START).as_bytes()));
     world.flush();
-    let host =
-        telltale_service::Host::start(telltale_service::Address::Off, "--http", support::LIMIT).unwrap();
+    let host = telltale_testkit::host();
     let running = host.launch("preprocessor", world.config(&[]), telltale_preprocessor::run);
     wait_until("the first reading is done", || world.written(topics::CLEAN).len() == 1);
 
-    drop(world.engine.take());
+    world.engines.stop(Engine::Registry);
     world.send_value("car-000001", Some(&avro(v1, 20.0)));
     world.flush();
     let says_why = || running.service().unready().iter().any(|it| it.contains("is the registry reachable"));
     wait_until("it says what it waits for", says_why);
     assert_eq!(world.written(topics::CLEAN).len() + world.written(topics::DEAD_LETTERS).len(), 1);
 
-    world.restart_registry();
+    world.engines.start_again(Engine::Registry);
     let outcomes = world.outcomes();
     assert!(outcomes.values().all(|it| it.0 == topics::CLEAN));
     wait_until("it is ready again", || running.service().unready().is_empty());
-    running.stop(support::LIMIT).unwrap();
+    running.stop(telltale_testkit::PATIENCE).unwrap();
     assert_eq!(world.table(), world.recount());
 }
 
@@ -248,7 +233,8 @@ fn a_pipeline_for_another_fleet_runs_and_what_is_wrong_with_one_stops_the_start(
     assert_eq!(clean[0].value.as_ref().unwrap()[5..], [&[10][..], b"PRESS", &1.5_f64.to_le_bytes()].concat());
     assert_eq!(clean[1].key.as_deref(), Some(&b"hall-3"[..]));
     let dead = world.written(topics::DEAD_LETTERS);
-    assert_eq!((dead[0].src.as_str(), dead[0].reason.as_str()), ("machines-1-1", "schema-mismatch"));
-    assert!(dead[0].detail.contains("Cannot cast string 'many'"), "{}", dead[0].detail);
+    assert_eq!((dead[0].src(), dead[0].header("reason")), ("machines-1-1", "schema-mismatch"));
+    let detail = dead[0].header("detail");
+    assert!(detail.contains("Cannot cast string 'many'"), "{detail}");
     assert_eq!(world.written("MACHINES_PER_1MIN").len(), 1);
 }

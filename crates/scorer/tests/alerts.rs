@@ -5,22 +5,19 @@ mod support;
 
 use std::sync::mpsc::sync_channel;
 
-use support::{World, artifact, changed_readings, prediction, wait_until};
-use telltale_embedded::mqtt;
+use support::{World, artifact, prediction};
 use telltale_mqtt::device::{Event, Options, open};
-use telltale_mqtt::{Endpoint, Version};
 use telltale_records::prediction::Verdict;
 use telltale_records::topics;
+use telltale_testkit::{changed_readings, metric, wait_until};
 
 #[test]
 fn each_anomaly_becomes_an_alert_and_nothing_else_does() {
     let world = World::start();
     world.publish_model(&artifact(1), 1, 1);
-    let broker = mqtt::start(mqtt::Config::default()).unwrap();
-    let address = broker.address().to_string();
-    let endpoint = Endpoint::plain(address.parse().unwrap(), Version::V5);
-    let options = Options { subscriptions: vec!["alerts/#".to_owned()], ..Options::new("driver") };
-    let (driver, mut session) = open(&endpoint, options);
+    let options =
+        Options { subscriptions: vec!["alerts/#".to_owned()], ..Options::new(world.engines.name("driver")) };
+    let (driver, mut session) = open(&world.engines.endpoint(), options);
     let (sender, alerts) = sync_channel(1_000);
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let listening = runtime.handle().spawn(async move {
@@ -32,31 +29,25 @@ fn each_anomaly_becomes_an_alert_and_nothing_else_does() {
     });
     wait_until("the driver is connected", || driver.is_connected());
 
-    let flags = ["--alerts", "--mqtt", &address];
-    let mut metrics = String::new();
+    let mqtt = world.engines.mqtt_flags();
+    let flags: Vec<&str> = mqtt.iter().map(String::as_str).chain(["--alerts"]).collect();
     world.beside_a_scorer(&flags, |running| {
         let broken = |mut it: [f64; 18]| {
             it[3] += 1_000.0;
             it
         };
-        for (car, time, value) in changed_readings(world.readings_id, 3, 0..2, broken) {
-            world.send(Some(car.as_bytes()), Some(&value), time);
+        for it in changed_readings(world.readings_id, 3, 0..2, broken) {
+            world.send(Some(it.car.as_bytes()), Some(&it.value), it.time_ms);
         }
         world.send_readings(3, 2..12);
         world.outcomes();
         wait_until("the broker has the alerts", || {
-            metrics.clear();
-            prometheus_client::encoding::text::encode(&mut metrics, &running.service().registry()).unwrap();
-            let value = |name: &str| {
-                let line = metrics.lines().find(|it| it.starts_with(name))?;
-                line.rsplit(' ').next()?.parse::<u64>().ok()
-            };
-            let told = value("telltale_scorer_alerts_total{outcome=\"acknowledged\"}");
-            told.is_some_and(|it| it >= 6) && told == value("telltale_scorer_anomalies_total")
+            let told = metric(running.service(), "alerts_total{outcome=\"acknowledged\"}");
+            told >= 6 && told == metric(running.service(), "anomalies_total")
         });
     });
     let written = world.written(topics::PREDICTIONS);
-    let found: Vec<_> = written.iter().map(|it| prediction(&it.value).1).collect();
+    let found: Vec<_> = written.iter().map(|it| prediction(it.value()).1).collect();
     let mut expected: Vec<(String, i64)> = found
         .iter()
         .filter(|it| it.verdict == Verdict::Anomaly)

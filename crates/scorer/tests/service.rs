@@ -1,4 +1,4 @@
-//! The scorer against the embedded engines: nothing lost, nothing doubled, only good models.
+//! The scorer against embedded and real engines: nothing lost, nothing doubled, only good models.
 
 mod support;
 
@@ -6,11 +6,12 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use sha2::{Digest as _, Sha256};
-use support::{World, artifact, prediction, readings, signed, wait_until};
+use support::{World, artifact, prediction, signed};
 use telltale_model::delivery::KeyedRecord;
 use telltale_model::{Artifact, Signer};
 use telltale_records::prediction::Verdict;
 use telltale_records::{schema, topics};
+use telltale_testkit::{Process, Written, extent, metrics, readings, wait_until};
 
 #[test]
 fn without_a_model_it_waits_and_loses_nothing_and_bad_readings_are_set_aside() {
@@ -19,7 +20,7 @@ fn without_a_model_it_waits_and_loses_nothing_and_bad_readings_are_set_aside() {
         "fields":[{"name":"SPEED","type":["null","double"],"default":null}]}"#;
     let narrow = world.registry.register(&schema::subject(topics::CLEAN), narrow).unwrap();
     let foreign = world.registry.register("foreign-value", schema::CARDATA_V1).unwrap();
-    let good = readings(world.readings_id, 1, 0..1).remove(0).2;
+    let good = readings(world.readings_id, 1, 0..1).remove(0).value;
     let reframed = |id: u32| [&[0][..], &id.to_be_bytes(), &good[5..]].concat();
     let nulls = [&good[..5], &[0; 21]].concat();
     let bad: [(&str, Option<Vec<u8>>); 9] = [
@@ -56,18 +57,19 @@ fn without_a_model_it_waits_and_loses_nothing_and_bad_readings_are_set_aside() {
     assert_eq!(source.len(), 600);
     let id = world.registry.register(&schema::subject(topics::PREDICTIONS), schema::PREDICTIONS).unwrap();
     for (_, written) in source {
-        let (schema_id, found) = prediction(&written.value);
+        let (schema_id, found) = prediction(written.value());
         assert_eq!(schema_id, id);
         assert_eq!(written.key.as_deref(), Some(found.car.as_bytes()));
         assert_eq!(written.timestamp_ms, Some(found.event_time));
         let src = format!("{}-{}-{}", topics::CLEAN, found.source_partition, found.source_offset);
-        assert_eq!(written.src, src);
+        assert_eq!(written.src(), src);
         assert_eq!((found.model_name, found.model_version), ("cars", 1));
         assert_eq!(found.verdict == Verdict::Anomaly, found.score > found.threshold);
         assert_eq!(found.contributions.len(), 3);
         assert!(found.contributions.windows(2).all(|it| it[0].share >= it[1].share));
     }
-    let mut reasons: Vec<&str> = expected.values().filter_map(|(_, it)| it.reason.as_deref()).collect();
+    let mut reasons: Vec<&str> =
+        expected.values().map(|(_, it)| it.header("reason")).filter(|it| !it.is_empty()).collect();
     let mut wanted: Vec<&str> = bad.iter().map(|it| it.0).chain(["bad-key", "bad-key"]).collect();
     reasons.sort_unstable();
     wanted.sort_unstable();
@@ -90,7 +92,7 @@ fn models_are_swapped_and_the_service_restarted_while_readings_flow() {
         });
         let versions = || {
             let written = world.written(topics::PREDICTIONS);
-            written.iter().map(|it| prediction(&it.value).1.model_version).collect::<BTreeSet<i64>>()
+            written.iter().map(|it| prediction(it.value()).1.model_version).collect::<BTreeSet<i64>>()
         };
         world.beside_a_scorer(&["--max-records", "50"], |_| {
             wait_until("version 1 scores", || versions().contains(&1));
@@ -102,7 +104,7 @@ fn models_are_swapped_and_the_service_restarted_while_readings_flow() {
             wait_until("it goes on", || world.written(topics::PREDICTIONS).len() > before);
             // Back to version 1, as a rollback does it.
             world.publish_model(&models[0], 1, 3);
-            let is_back = |it: &support::Written| prediction(&it.value).1.model_version == 1;
+            let is_back = |it: &Written| prediction(it.value()).1.model_version == 1;
             wait_until("version 1 is back", || {
                 world.written(topics::PREDICTIONS)[before..].iter().any(is_back)
             });
@@ -115,10 +117,38 @@ fn models_are_swapped_and_the_service_restarted_while_readings_flow() {
     });
     let mut last = std::collections::HashMap::new();
     for written in world.written(topics::PREDICTIONS) {
-        let (_, found) = prediction(&written.value);
+        let (_, found) = prediction(written.value());
         let before = last.insert(found.car.to_owned(), found.event_time);
         assert!(before < Some(found.event_time), "{} went back in time", found.car);
     }
+}
+
+#[test]
+fn a_scorer_that_is_killed_loses_and_doubles_nothing() {
+    let world = World::start();
+    world.publish_model(&artifact(1), 1, 1);
+    let mut second = 0;
+    let mut send = || {
+        world.send_readings(50, second..second + 10);
+        second += 10;
+    };
+    let done = || extent(&world.kafka, topics::PREDICTIONS);
+    for _ in 0..2 {
+        // Small transactions under a fleet that does not stop, so that the kill finds some done and some not.
+        let before = done();
+        let flags =
+            world.flags(&["--http", "off", "--log", "error", "--static-member", "--max-records", "50"]);
+        let running = Process::start(env!("CARGO_BIN_EXE_telltale-scorer"), &flags);
+        wait_until("some more are scored", || {
+            send();
+            done() >= before + 500
+        });
+        send();
+        running.kill();
+    }
+    let outcomes = world.beside_a_scorer(&["--static-member"], |_| world.outcomes());
+    assert_eq!(outcomes.len(), 50 * second);
+    assert!(outcomes.values().all(|(topic, _)| *topic == topics::PREDICTIONS));
 }
 
 /// A signed artifact whose tensor `name` has `value` as its first number.
@@ -161,24 +191,23 @@ fn a_bad_model_never_replaces_a_good_one() {
             world.publish(records);
             wait_until(reason, || world.written(topics::MODELS_AUDIT).len() > index);
             let audit = world.written(topics::MODELS_AUDIT).pop().unwrap();
-            let entry: serde_json::Value = serde_json::from_slice(&audit.value).unwrap();
+            let entry: serde_json::Value = serde_json::from_slice(audit.value()).unwrap();
             assert_eq!(entry["event"], "rejected");
             assert!(entry["reason"].as_str().unwrap().contains(reason), "{reason}: {entry}");
-            assert!(audit.src.starts_with("models-0-"), "{}", audit.src);
+            assert!(audit.src().starts_with("models-0-"), "{}", audit.src());
             assert_eq!(audit.key.as_deref(), Some(&b"cars"[..]));
         }
         world.send_readings(5, 0..4);
         for (topic, written) in world.outcomes().values() {
             assert_eq!(*topic, topics::PREDICTIONS);
-            assert_eq!(prediction(&written.value).1.model_version, 5);
+            assert_eq!(prediction(written.value()).1.model_version, 5);
         }
         assert!(running.service().unready().is_empty());
         // And a good one is taken all the same.
         world.publish_model(&artifact(4), 12, 40);
         let mut text = String::new();
         wait_until("version 12 is in force", || {
-            text.clear();
-            prometheus_client::encoding::text::encode(&mut text, &running.service().registry()).unwrap();
+            text = metrics(running.service());
             text.contains("telltale_scorer_model_version 12")
         });
         assert!(text.contains("telltale_scorer_rejected_models_total 8"), "{text}");

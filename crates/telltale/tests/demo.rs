@@ -4,12 +4,39 @@ mod support;
 
 use serde_json::Value;
 use support::{FREE_PORTS, Running, after, fail, succeed, summary, telltale};
+use telltale_testkit::{Engines, Kind};
 
 /// A fleet that is quick to learn from.
 const FLEET: [&str; 4] = ["--cars", "60", "--rate", "4"];
 
 fn demo<'a>(flags: &[&'a str]) -> Vec<&'a str> {
     [&["demo"][..], &FREE_PORTS, &FLEET, flags].concat()
+}
+
+/// The flags with which a demo runs on these engines; embedded ones it starts by itself.
+fn on(engines: &Engines) -> Vec<String> {
+    match engines.kind() {
+        Kind::Embedded => FREE_PORTS.map(str::to_owned).to_vec(),
+        Kind::Real => {
+            let own = ["--engines", "real", "--http-port", "0"].map(str::to_owned);
+            [&own[..], &engines.kafka_flags(), &engines.registry_flags(), &engines.mqtt_flags()].concat()
+        }
+    }
+}
+
+/// The flags with which other commands reach the Kafka and the registry of a demo that has printed `addresses`.
+fn reach(engines: &Engines, addresses: &str) -> Vec<String> {
+    match engines.kind() {
+        Kind::Embedded => {
+            let (kafka, registry) = (after(addresses, "Kafka"), after(addresses, "registry"));
+            ["--kafka", kafka, "--registry", registry].map(str::to_owned).to_vec()
+        }
+        Kind::Real => [engines.kafka_flags(), engines.registry_flags()].concat(),
+    }
+}
+
+fn words(flags: &[String]) -> Vec<&str> {
+    flags.iter().map(String::as_str).collect()
 }
 
 fn count(summary: &Value, key: &str) -> u64 {
@@ -20,14 +47,21 @@ fn count(summary: &Value, key: &str) -> u64 {
 fn a_demo_loses_and_doubles_nothing_and_says_so() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("s.json");
-    let mut running = Running::start(&demo(&["--summary", path.to_str().unwrap()]));
+    let engines = Engines::fresh(4);
+    let flags = on(&engines);
+    let summarised = ["--summary", path.to_str().unwrap()];
+    let mut running = Running::start(&[&["demo"][..], &words(&flags), &FLEET, &summarised].concat());
     let addresses = running.wait_for("MQTT ");
-    let (kafka, registry) = (after(&addresses, "Kafka").to_owned(), after(&addresses, "registry").to_owned());
-    let connection = ["--kafka", &kafka, "--registry", &registry];
+    let connection = reach(&engines, &addresses);
+    let connection = words(&connection);
     running.wait_for("model 1 in force");
 
     // While it runs, everything can be looked into from outside.
-    let probe = [&["probe", "--mqtt", after(&addresses, "MQTT")][..], &connection].concat();
+    let broker = match engines.kind() {
+        Kind::Embedded => vec!["--mqtt".to_owned(), after(&addresses, "MQTT").to_owned()],
+        Kind::Real => engines.mqtt_flags(),
+    };
+    let probe = [&["probe"][..], &words(&broker), &connection].concat();
     let text = succeed(&probe);
     assert!(
         text.contains("acknowledged by the MQTT broker") && text.contains("by model cars version"),

@@ -95,7 +95,7 @@ impl Engines {
     }
 
     /// As [`Engines::with_data`], with every topic of the design, empty, in so many partitions, and a registry without
-    /// subjects. On real engines this deletes what earlier tests left.
+    /// subjects. On real engines this deletes every topic and subject there is.
     ///
     /// # Panics
     ///

@@ -1,13 +1,11 @@
-//! The trainer against the embedded engines: what it publishes, and what it does not.
+//! The trainer against embedded and real engines: what it publishes, and what it does not.
 
 mod support;
 
-use std::time::Duration;
-
-use support::{LIMIT, World, wait_until};
+use support::World;
 use telltale_kafka::Transactional;
 use telltale_records::topics;
-use telltale_service::{Address, Host};
+use telltale_testkit::{PATIENCE, host, metrics, wait_until};
 use telltale_trainer::Error;
 use tokio_util::sync::CancellationToken;
 
@@ -51,7 +49,7 @@ fn what_is_published_is_accepted_by_its_readers_and_measured() {
 #[test]
 fn going_on_it_publishes_a_first_version_and_better_ones() {
     let world = World::start();
-    let host = Host::start(Address::Off, "--http", Duration::from_secs(20)).unwrap();
+    let host = host();
     let flags = ["--first-rows", "600", "--min-interval", "0s", "--growth", "2"];
     let running = host.launch("trainer", world.config(&flags), telltale_trainer::run);
     world.send_readings(30, 0..10);
@@ -59,7 +57,7 @@ fn going_on_it_publishes_a_first_version_and_better_ones() {
     wait_until("the first version", || world.models().len() == 1);
     world.send_readings(30, 25..60);
     wait_until("a second version", || world.models().len() == 2);
-    running.stop(LIMIT).unwrap();
+    running.stop(PATIENCE).unwrap();
     let models = world.models();
     assert_eq!((models[0].rows, models[1].rows), (750, 1800));
 }
@@ -68,15 +66,13 @@ fn going_on_it_publishes_a_first_version_and_better_ones() {
 fn an_interrupted_run_leaves_nothing() {
     let world = World::start();
     world.send_readings(30, 0..60);
-    let host = Host::start(Address::Off, "--http", Duration::from_secs(20)).unwrap();
+    let host = host();
     let flags = ["--once", "--epochs", "1000", "--patience", "1000", "--visits", "2000000"];
     let running = host.launch("trainer", world.config(&flags), telltale_trainer::run);
     wait_until("everything is read and training begins", || {
-        let mut metrics = String::new();
-        prometheus_client::encoding::text::encode(&mut metrics, &running.service().registry()).unwrap();
-        metrics.contains("read_duration_seconds_count 1")
+        metrics(running.service()).contains("read_duration_seconds_count 1")
     });
-    running.stop(LIMIT).unwrap();
+    running.stop(PATIENCE).unwrap();
     assert!(world.models().is_empty());
     assert!(world.audited().is_empty());
     assert!(world.json(topics::MODEL_METRICS).is_empty());
@@ -86,14 +82,14 @@ fn an_interrupted_run_leaves_nothing() {
 fn a_second_trainer_of_the_same_model_fences_the_first() {
     let world = World::start();
     world.send_readings(30, 0..60);
-    let host = Host::start(Address::Off, "--http", Duration::from_secs(20)).unwrap();
+    let host = host();
     let running = host.launch("trainer", world.config(&["--first-rows", "3000"]), telltale_trainer::run);
     wait_until("the trainer waits for readings", || running.service().unready().is_empty());
     let stop = CancellationToken::new();
-    Transactional::open(&world.kafka, "telltale-trainer-cars", LIMIT, &stop).unwrap();
+    Transactional::open(&world.kafka, "telltale-trainer-cars", PATIENCE, &stop).unwrap();
     world.send_readings(30, 60..120);
     wait_until("the first has ended", || running.is_ended());
-    let error = telltale_service::chain(&running.stop(LIMIT).unwrap_err());
+    let error = telltale_service::chain(&running.stop(PATIENCE).unwrap_err());
     assert!(error.contains("telltale-trainer-cars was taken over by another process"), "{error}");
     assert!(world.models().is_empty());
 }

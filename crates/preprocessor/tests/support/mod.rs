@@ -1,84 +1,50 @@
 //! Engines, readings, and a look at what the preprocessor made of them.
 
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
-use std::time::{Duration, Instant};
 
 use arrow::array::AsArray as _;
 use arrow::datatypes::Int64Type;
 use clap::Parser as _;
-use telltale_embedded::log::{Log, LogConfig};
-use telltale_embedded::registry;
-use telltale_kafka::producer::{NewRecord, ProducerConfig, SendError};
+use telltale_kafka::KafkaConfig;
+use telltale_kafka::producer::NewRecord;
 use telltale_kafka::topics::Topics;
-use telltale_kafka::{Isolation, KafkaConfig, Producer, Reader, Registry, RegistryConfig};
 use telltale_preprocessor::Config;
 use telltale_records::avro::Decoder;
 use telltale_records::topics::TopicSpec;
 use telltale_records::{Schema, Source, framing, schema, topics};
-use telltale_service::{Address, Host, Running};
-use tokio_util::sync::CancellationToken;
+use telltale_service::Running;
+use telltale_testkit::{Engines, Writer, Written};
 
 pub(crate) const PARTITIONS: i32 = 3;
-/// Long, since the machine that runs the tests may be busy.
-pub(crate) const LIMIT: Duration = Duration::from_secs(120);
 /// Event time of the first reading.
 pub(crate) const START: i64 = 1_700_000_100_000;
 const FIVE_MINUTES: i64 = 300_000;
 const GRACE: i64 = 3_600_000;
 
-/// A log, a registry, and settings for them.
+/// Engines, a folder, and settings for them.
 pub(crate) struct World {
+    pub(crate) engines: Engines,
     pub(crate) kafka: KafkaConfig,
-    pub(crate) registry_url: String,
-    pub(crate) engine: Option<registry::Registry>,
     pub(crate) folder: tempfile::TempDir,
-    producer: Producer,
-    _log: Log,
-}
-
-/// A record of some topic.
-#[derive(Debug, Clone)]
-pub(crate) struct Written {
-    pub(crate) source: Source,
-    pub(crate) src: String,
-    pub(crate) key: Option<Vec<u8>>,
-    pub(crate) value: Option<Vec<u8>>,
-    pub(crate) timestamp_ms: Option<i64>,
-    pub(crate) reason: String,
-    pub(crate) detail: String,
+    writer: Writer,
 }
 
 impl World {
     pub(crate) fn start() -> Self {
-        let log = Log::start(LogConfig::default()).unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        let engine = registry::start(0, Some(folder.path())).unwrap();
-        let kafka = KafkaConfig::at(log.addr().to_string());
-        Topics::open(&kafka).unwrap().create_all(PARTITIONS, 1).unwrap();
-        let producer =
-            Producer::new(&kafka, &ProducerConfig::default(), |_, outcome| _ = outcome.unwrap()).unwrap();
-        Self { kafka, registry_url: engine.url(), engine: Some(engine), folder, producer, _log: log }
-    }
-
-    pub(crate) fn registry(&self) -> Registry {
-        Registry::new(&RegistryConfig::at(&self.registry_url)).unwrap()
-    }
-
-    /// Lets the registry die, and come again at the same address.
-    pub(crate) fn restart_registry(&mut self) {
-        let port = self.registry_url.rsplit(':').next().unwrap().parse().unwrap();
-        self.engine = Some(registry::start(port, Some(self.folder.path())).unwrap());
+        let engines = Engines::fresh(PARTITIONS);
+        let kafka = engines.kafka();
+        let writer = Writer::new(&kafka);
+        Self { engines, kafka, folder: tempfile::tempdir().unwrap(), writer }
     }
 
     pub(crate) fn create(&self, name: &'static str, partitions: i32) {
         let spec = TopicSpec { name, partitioned: true, config: &[] };
-        Topics::open(&self.kafka).unwrap().create(&spec, partitions, 1).unwrap();
+        Topics::open(&self.kafka).unwrap().create(&spec, partitions, self.engines.replication()).unwrap();
     }
 
     pub(crate) fn flags(&self, more: &[&str]) -> Vec<String> {
-        let own = ["--kafka", &self.kafka.bootstrap, "--registry", &self.registry_url];
-        own.iter().chain(more).map(|&it| it.to_owned()).collect()
+        let own = [self.engines.kafka_flags(), self.engines.registry_flags()].concat();
+        own.into_iter().chain(more.iter().map(|&it| it.to_owned())).collect()
     }
 
     pub(crate) fn config(&self, more: &[&str]) -> Config {
@@ -87,7 +53,7 @@ impl World {
 
     /// Runs the service until it ends by itself, which is an error; returns the error with its causes.
     pub(crate) fn failure(&self, more: &[&str]) -> String {
-        let host = Host::start(Address::Off, "--http", LIMIT).unwrap();
+        let host = telltale_testkit::host();
         let service = host.service("preprocessor");
         let error = telltale_preprocessor::run(self.config(more), &service).unwrap_err();
         telltale_service::chain(&error)
@@ -99,21 +65,11 @@ impl World {
         more: &[&str],
         work: impl FnOnce(&Running<telltale_preprocessor::Error>) -> T,
     ) -> T {
-        let host = Host::start(Address::Off, "--http", Duration::from_secs(20)).unwrap();
-        let running = host.launch("preprocessor", self.config(more), telltale_preprocessor::run);
-        let result = work(&running);
-        running.stop(LIMIT).unwrap();
-        result
+        telltale_testkit::beside("preprocessor", self.config(more), telltale_preprocessor::run, work)
     }
 
     pub(crate) fn send(&self, record: NewRecord<'_>) {
-        loop {
-            match self.producer.send(record, 0) {
-                Ok(()) => return,
-                Err(SendError::Full) => std::thread::yield_now(),
-                Err(error) => panic!("{error}"),
-            }
-        }
+        self.writer.send(record);
     }
 
     /// Sends `value` as a reading of `car`, with the time stamp [`START`].
@@ -140,60 +96,17 @@ impl World {
     }
 
     pub(crate) fn flush(&self) {
-        self.producer.flush(LIMIT).unwrap();
-    }
-
-    /// About how many records are committed to `topic`: the offsets they take up.
-    pub(crate) fn extent(&self, topic: &str) -> i64 {
-        let reader = Reader::open(&self.kafka, Isolation::Committed).unwrap();
-        let partitions = reader.partitions(topic).unwrap();
-        partitions.into_iter().map(|it| reader.watermarks(topic, it).unwrap().end).sum()
+        self.writer.flush();
     }
 
     /// Everything committed to `topic`, partition by partition, in order.
     pub(crate) fn written(&self, topic: &str) -> Vec<Written> {
-        let mut reader = Reader::open(&self.kafka, Isolation::Committed).unwrap();
-        let mut found = Vec::new();
-        for partition in reader.partitions(topic).unwrap() {
-            let range = reader.watermarks(topic, partition).unwrap();
-            let stop = CancellationToken::new();
-            let read = reader.read(topic, partition, range, &stop, |batch| {
-                let text = |it: Option<&[u8]>| String::from_utf8(it.unwrap_or_default().to_vec()).unwrap();
-                found.extend(batch.records().map(|it| Written {
-                    source: it.source(),
-                    src: text(it.header("src")),
-                    key: it.key().map(<[u8]>::to_vec),
-                    value: it.value().map(<[u8]>::to_vec),
-                    timestamp_ms: it.timestamp_ms(),
-                    reason: text(it.header("reason")),
-                    detail: text(it.header("detail")),
-                }));
-                ControlFlow::Continue(())
-            });
-            read.unwrap();
-        }
-        found
+        telltale_testkit::written(&self.kafka, topic)
     }
 
-    /// Outcomes of readings by their source, once there is one for each reading: topic, then what was
-    /// written.
+    /// Outcomes of readings by their source, once there is one for each reading.
     pub(crate) fn outcomes(&self) -> BTreeMap<String, (&'static str, Written)> {
-        let readings = self.written(topics::SENSOR_DATA);
-        let all = || {
-            let of = |topic| self.written(topic).into_iter().map(move |it| (topic, it));
-            of(topics::CLEAN).chain(of(topics::DEAD_LETTERS)).collect::<Vec<_>>()
-        };
-        wait_until("each reading has an outcome", || all().len() >= readings.len());
-        let mut by_source = BTreeMap::new();
-        for (topic, written) in all() {
-            let before = by_source.insert(written.src.clone(), (topic, written));
-            assert!(before.is_none(), "two outcomes of one reading: {before:?}");
-        }
-        for reading in &readings {
-            assert!(by_source.contains_key(&reading.source.to_string()), "{} was lost", reading.source);
-        }
-        assert_eq!(by_source.len(), readings.len());
-        by_source
+        telltale_testkit::outcomes(&self.kafka, topics::SENSOR_DATA, &[topics::CLEAN, topics::DEAD_LETTERS])
     }
 
     /// The table of windows: the last count of each car and window, and that rows lie where their readings
@@ -202,7 +115,7 @@ impl World {
         let decoder = Decoder::compile(&Schema::parse(schema::EVENTS_PER_5MIN).unwrap()).unwrap();
         let mut table = BTreeMap::new();
         for row in self.written(topics::EVENTS_PER_5MIN) {
-            let src: Source = row.src.parse().unwrap();
+            let src: Source = row.src().parse().unwrap();
             assert_eq!(src.partition, row.source.partition, "a row lies in the partition of its readings");
             let value = row.value.unwrap();
             let columns = decoder.decode([framing::split(&value).unwrap().1]).columns;
@@ -234,15 +147,6 @@ impl World {
             }
         }
         table
-    }
-}
-
-/// Waits until `holds`, and says what for if it never does.
-pub(crate) fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + LIMIT;
-    while !holds() {
-        assert!(Instant::now() < deadline, "waited {LIMIT:?} until {what}");
-        std::thread::sleep(Duration::from_millis(20));
     }
 }
 

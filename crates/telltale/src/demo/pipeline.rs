@@ -88,7 +88,7 @@ impl Pipeline {
         let (signing, verifying) = (text(&signing), text(&verifying));
         let both = [kafka.clone(), self.reach.registry.flags()].concat();
 
-        let bridge = [&kafka[..], &self.reach.mqtt_flags].concat();
+        let bridge = [&kafka[..], &self.reach.mqtt_flags, &self.reach.bridge_flags].concat();
         self.launch("bridge", parse::<telltale_bridge::Config>(&bridge)?, telltale_bridge::run);
         let preprocessor = [&both[..], &flags(&[("--group", PREPROCESSOR_GROUP)])].concat();
         self.launch(

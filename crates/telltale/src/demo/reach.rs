@@ -8,6 +8,7 @@ use telltale_embedded::Engines;
 use telltale_kafka::{KafkaConfig, Registry, RegistryConfig};
 use telltale_records::{schema, topics};
 
+use super::watch::now_ms;
 use crate::cli::{DemoArgs, EnginesKind};
 use crate::commands::{Error, engines};
 
@@ -22,6 +23,8 @@ pub(crate) struct Reach {
     pub(crate) mqtt: String,
     /// How services reach it.
     pub(crate) mqtt_flags: Vec<String>,
+    /// What the bridge needs besides.
+    pub(crate) bridge_flags: Vec<String>,
     /// Copies of each partition; -1 is what the brokers make by default.
     pub(crate) replication: i32,
     /// Embedded engines end when this is dropped.
@@ -46,6 +49,7 @@ impl Reach {
             registry: RegistryConfig::at(engines.registry_url()),
             mqtt_flags: vec!["--mqtt".to_owned(), mqtt.clone()],
             mqtt,
+            bridge_flags: Vec::new(),
             replication: 1,
             _embedded: Some(engines),
         })
@@ -65,7 +69,11 @@ impl Reach {
             return Err(Error::NotUp { engine, flag, address, source: source.into() });
         }
         let mqtt_flags = args.mqtt.flags();
-        Ok(Self { kafka, registry, mqtt, mqtt_flags, replication: -1, _embedded: None })
+        // The broker holds for an absent session what others publish meanwhile: a run has a session of its own.
+        let client_id = format!("telltale-demo-{}", now_ms());
+        let bridge_flags =
+            ["--mqtt-client-id", &client_id, "--session-expiry", "5m"].map(str::to_owned).to_vec();
+        Ok(Self { kafka, registry, mqtt, mqtt_flags, bridge_flags, replication: -1, _embedded: None })
     }
 }
 

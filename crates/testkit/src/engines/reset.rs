@@ -2,23 +2,23 @@
 
 use telltale_kafka::Group;
 use telltale_kafka::topics::{Created, Topics};
-use telltale_records::topics::ALL;
+use telltale_records::topics::{ALL, TopicSpec};
 
 use super::{Engines, wait_until};
 
 /// Groups of the services that commit offsets.
 const GROUPS: [&str; 2] = ["telltale-preprocessor", "telltale-scorer"];
 
-/// Deletes the topics of the design, what groups have committed of them, and all subjects.
+/// Made-up readings are years old: retention would delete them under a test.
+const KEPT: &[(&str, &str)] = &[("cleanup.policy", "delete"), ("retention.ms", "-1")];
+
+/// Deletes all topics, and with them what groups have committed of them, and all subjects.
 pub(super) fn empty(engines: &Engines) {
     let topics = Topics::open(&engines.kafka()).expect("the settings of Kafka can be used");
-    let ours = |name: &str| ALL.iter().any(|it| it.name == name);
     for topic in topics.list().expect("Kafka lists its topics") {
-        if ours(&topic.name) {
-            topics.delete(&topic.name).expect("a topic can be deleted");
-        }
+        topics.delete(&topic.name).expect("a topic can be deleted");
     }
-    wait_until("the topics are gone", || topics.list().is_ok_and(|it| !it.iter().any(|it| ours(&it.name))));
+    wait_until("the topics are gone", || topics.list().is_ok_and(|it| it.is_empty()));
     delete_subjects(&engines.registry_url());
 }
 
@@ -26,8 +26,13 @@ pub(super) fn empty(engines: &Engines) {
 pub(super) fn create_topics(engines: &Engines, partitions: i32) {
     let kafka = engines.kafka();
     let topics = Topics::open(&kafka).expect("the settings of Kafka can be used");
-    let created = topics.create_all(partitions, engines.replication()).expect("topics can be created");
-    assert!(created.iter().all(|(_, it)| *it == Created::New), "{created:?}");
+    for spec in ALL {
+        let compacted = spec.config.contains(&("cleanup.policy", "compact"));
+        let spec = TopicSpec { config: if compacted { spec.config } else { KEPT }, ..*spec };
+        let created =
+            topics.create(&spec, partitions, engines.replication()).expect("a topic can be created");
+        assert_eq!(created, Created::New, "{}", spec.name);
+    }
     for name in GROUPS {
         let group = Group::open(&kafka, name).expect("the settings of Kafka can be used");
         let is_new = |topic: &str| group.committed(topic).is_ok_and(|it| it.is_empty());
