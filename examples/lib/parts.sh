@@ -19,9 +19,10 @@ part_mqtt() {
 }
 
 part_kafka_tools() {
-    local jars=$work
-    if [[ -d $engines/jars/kafka ]]; then jars=$engines; else bring "$here/kafka" >/dev/null; fi
-    export ENGINES_DIR=$jars
+    local jars
+    jars=$(kafka_jars)
+    # kafka-tool.sh looks for jars/kafka in it.
+    export ENGINES_DIR=${jars%/jars/kafka}
     "$examples/kafka-tools/check.sh" 2
     # While the scorer stands still its lag grows by what is fed; then it goes on, and nothing is missing.
     signal "$scorer" STOP
@@ -54,30 +55,51 @@ part_kafka_streams() {
 }
 
 part_kafka_connect() {
-    if [[ $kind == embedded ]]; then
-        echo "left out: the Avro converter of Maven Central asks the registry by Apicurio's own API, which the embedded one has not"
-        return "$LEFT_OUT"
-    fi
-    local java plugins mongo_jars classes=$work/classes/mongo worker_port mongo_port
+    local java kafka plugins mongo_jars classes=$work/classes worker_port mongo_port
     java=$(java_home 17 "Kafka Connect")
+    kafka=$(kafka_jars)
     plugins=$(bring "$examples/kafka-connect/plugins")
     mongo_jars=$(bring "$examples/kafka-connect/mongo")
-    rm -rf "$classes" "$work/connect.offsets"
-    "$java/bin/javac" -Xlint:all -Werror -d "$classes" -cp "$mongo_jars/*" "$examples"/kafka-connect/mongo/src/main/java/telltale/*.java
+    rm -rf "$classes/mongo" "$work/connect.offsets" "$work/plugin-path"
+    "$java/bin/javac" -Xlint:all -Werror -d "$classes/mongo" -cp "$mongo_jars/*" "$examples"/kafka-connect/mongo/src/main/java/telltale/*.java
     mongo_port=$(free_port)
-    begin mongo "$java/bin/java" -Xmx256m -Dorg.slf4j.simpleLogger.defaultLogLevel=warn -cp "$classes:$mongo_jars/*" telltale.MongoStandIn "$mongo_port"
+    begin mongo "$java/bin/java" -Xmx256m -Dorg.slf4j.simpleLogger.defaultLogLevel=warn -cp "$classes/mongo:$mongo_jars/*" \
+        telltale.MongoStandIn "$mongo_port"
     await_that "the MongoDB stand-in listens" answers "$mongo_port"
-    worker_port=$(free_port)
-    export MONGODB=mongodb://127.0.0.1:$mongo_port REGISTRY_API=${REGISTRY%/ccompat/*}/registry/v2
-    export CONNECT_OFFSETS=$work/connect.offsets CONNECT_LISTENER=http://127.0.0.1:$worker_port SINK=predictions-$run
     # Each folder of the path is one plug-in, with its own classes.
     mkdir -p "$work/plugin-path"
-    ln -sfn "$plugins" "$work/plugin-path/mongodb"
+    ln -s "$plugins" "$work/plugin-path/mongodb"
+    export AVRO_CONVERTER=io.apicurio.registry.utils.converter.AvroConverter REGISTRY_API=${REGISTRY%/ccompat/*}/registry/v2
+    if [[ $kind == embedded ]]; then
+        # Apicurio's converter asks by Apicurio's own API, which this registry has not.
+        AVRO_CONVERTER=telltale.AvroConverter
+        pack_converter "$java" "$kafka" "$work/plugin-path/avro"
+    fi
+    worker_port=$(free_port)
+    export MONGODB=mongodb://127.0.0.1:$mongo_port SINK=predictions-$run
+    export CONNECT_OFFSETS=$work/connect.offsets CONNECT_LISTENER=http://127.0.0.1:$worker_port
     { cat "$examples/kafka-connect/worker.properties" && echo "plugin.path=$work/plugin-path"; } >"$work/worker.properties"
-    begin kafka-connect "$java/bin/java" -Xmx384m -Dlog4j2.level=WARN -cp "$engines/jars/kafka/*" \
-        org.apache.kafka.connect.cli.ConnectStandalone \
+    begin kafka-connect "$java/bin/java" -Xmx384m -Dlog4j2.level=WARN -cp "$kafka/*" org.apache.kafka.connect.cli.ConnectStandalone \
         "$work/worker.properties" "$examples/kafka-connect/mongodb-sink.properties"
     "$python" "$examples/kafka-connect/check.py"
+    echo "by the converter $AVRO_CONVERTER"
+}
+
+# pack_converter JDK KAFKA-JARS FOLDER: our converter as a plug-in, beside the jars that it needs.
+pack_converter() {
+    local jars classes=$work/classes/converter
+    jars=$(bring "$examples/kafka-streams")
+    rm -rf "$classes"
+    "$1/bin/javac" -Xlint:all -Werror -d "$classes" -cp "$jars/*:$2/*" "$examples"/kafka-connect/converter/src/main/java/telltale/*.java \
+        "$examples/kafka-streams/src/main/java/telltale/AvroDeserializer.java"
+    mkdir -p "$3"
+    "$1/bin/jar" --create --file "$3/converter.jar" -C "$classes" .
+    ln -s "$jars"/avro-*.jar "$jars"/jackson-*.jar "$jars"/commons-*.jar "$3"
+}
+
+# Prints the folder of Apache Kafka's jars: those of the engines, or our own.
+kafka_jars() {
+    if [[ -d $engines/jars/kafka ]]; then echo "$engines/jars/kafka"; else bring "$here/kafka"; fi
 }
 
 part_notebook() {

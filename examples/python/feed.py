@@ -44,15 +44,10 @@ TYPICAL = {
 }
 
 
-# Coolant of a car that boils, in °C; what check_fed.py knows to be an anomaly whatever the model.
-BOILING = 150.0
-
-
-def reading(draw: random.Random, *, boils: bool = False) -> dict:
+def reading(draw: random.Random) -> dict:
     """A reading somewhere around the typical one."""
     around = {float: lambda value: value * draw.uniform(0.9, 1.1), int: lambda value: value, str: lambda value: value}
-    values = {name: around[type(value)](value) for name, value in TYPICAL.items()}
-    return {**values, "coolant_temp": BOILING} if boils else values
+    return {name: around[type(value)](value) for name, value in TYPICAL.items()}
 
 
 def main() -> None:
@@ -89,14 +84,13 @@ def main() -> None:
 
     now = int(time.time() * 1000)
     for index in range(options.readings):
-        boils = index == options.readings - 1
         for car in range(1, options.cars + 1):
             time_ms = now + index * 10
-            values = reading(draw, boils=boils)
+            values = reading(draw)
             name = f"{options.prefix}-json-{car}"
             text = json.dumps({**values, "car": name, "event_time": time_ms})
             producer.produce(topics.READINGS, text, name, timestamp=time_ms, on_delivery=delivered("json", values))
-            values = reading(draw, boils=boils)
+            values = reading(draw)
             name = f"{options.prefix}-avro-{car}"
             data = serialize(values, context)
             producer.produce(topics.READINGS, data, name, timestamp=time_ms, on_delivery=delivered("avro", values))
