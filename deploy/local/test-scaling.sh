@@ -30,7 +30,7 @@ done
 work=$(mktemp -d)
 mkdir "$work/ledger"
 declare -A pids
-# shellcheck disable=SC2329 # the trap calls it
+# shellcheck disable=SC2317,SC2329 # the trap calls it
 end_all() {
     local name
     for name in "${!pids[@]}"; do kill -KILL "${pids[$name]}" 2>/dev/null || true; done
@@ -91,6 +91,11 @@ more() {
 }
 
 "$telltale" topics create --partitions 4 >"$work/topics.log" || fail "topics could not be created"
+# A broker knows a new topic a moment after it was made; a pod that finds it missing is started again, a process here is not.
+for _ in $(seq 240); do
+    (($("$telltale" topics list | grep -cE '^(SENSOR|sensor|model|dead|fleet)') == 9)) && break
+    sleep 0.25
+done
 "$telltale" keys generate --out "$work/keys" >/dev/null
 export TRUSTED_KEY=$work/keys/verifying-key.pem SIGNING_KEY=$work/keys/signing-key.pem STATIC_MEMBER=$static
 services=(preprocessor scorer)

@@ -3,7 +3,7 @@
 . "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 need helm python untt
 folder=helm/telltale
-chart "$folder" --api-versions monitoring.coreos.com/v1 --api-versions keda.sh/v1alpha1
+chart "$folder"
 
 step "telltale: README says what values.yaml says" python "$check/readme.py" --check "$folder"
 step "telltale: unit tests" untt --strict "$folder"
@@ -44,5 +44,6 @@ refuses "a user of the broker without a Secret" "set mqtt.passwordSecret.name" r
 refuses "several bridges that each move every message" "each bridge would move every message" render --set components.bridge.replicas=2
 refuses "more pods than partitions" "components.scorer may have 7 pods, but topics.partitions is 6" render --set components.scorer.replicas=7
 refuses "two trainers" "maximum" render --set components.trainer.replicas=2
-refuses "KEDA where it is not installed" "the cluster has no keda.sh/v1alpha1" render --set components.scorer.autoscaling.mode=keda
-refuses "a ServiceMonitor without the operator" "the cluster has no monitoring.coreos.com/v1" render --set monitoring.serviceMonitor.enabled=true
+cluster=(--api-versions apiregistration.k8s.io/v1)
+refuses "KEDA where it is not installed" "the cluster has no keda.sh/v1alpha1" render "${cluster[@]}" --set components.scorer.autoscaling.mode=keda
+refuses "a ServiceMonitor without the operator" "the cluster has no monitoring.coreos.com/v1" render "${cluster[@]}" --set monitoring.serviceMonitor.enabled=true

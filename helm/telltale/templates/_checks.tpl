@@ -3,6 +3,8 @@ What values.schema.json cannot say: values that depend on each other, on what th
 */}}
 {{- define "telltale.check" -}}
 {{- $values := .Values -}}
+{{- /* Every API server has this API, and helm assumes it of none: without a cluster nothing can be said of what it has. */ -}}
+{{- $cluster := .Capabilities.APIVersions.Has "apiregistration.k8s.io/v1" -}}
 {{- if and (hasPrefix "sasl" $values.kafka.security) (not (and $values.kafka.user $values.kafka.passwordSecret.name)) -}}
 {{- fail (printf "kafka.security is %s: set kafka.user, and kafka.passwordSecret.name to an existing Secret" $values.kafka.security) -}}
 {{- end -}}
@@ -35,11 +37,11 @@ What values.schema.json cannot say: values that depend on each other, on what th
   {{- if gt (int $component.autoscaling.min) (int $component.autoscaling.max) -}}
   {{- fail (printf "components.%s.autoscaling.min is more than max" $name) -}}
   {{- end -}}
-  {{- if and (eq $component.autoscaling.mode "keda") (not ($.Capabilities.APIVersions.Has "keda.sh/v1alpha1")) -}}
+  {{- if and (eq $component.autoscaling.mode "keda") $cluster (not ($.Capabilities.APIVersions.Has "keda.sh/v1alpha1")) -}}
   {{- fail (printf "components.%s.autoscaling.mode is keda, but the cluster has no keda.sh/v1alpha1: install KEDA, or use hpa or none" $name) -}}
   {{- end -}}
 {{- end -}}
-{{- if and (or $values.monitoring.serviceMonitor.enabled $values.monitoring.rules.enabled) (not (.Capabilities.APIVersions.Has "monitoring.coreos.com/v1")) -}}
+{{- if and (or $values.monitoring.serviceMonitor.enabled $values.monitoring.rules.enabled) $cluster (not (.Capabilities.APIVersions.Has "monitoring.coreos.com/v1")) -}}
 {{- fail "monitoring.serviceMonitor or monitoring.rules is enabled, but the cluster has no monitoring.coreos.com/v1: install the Prometheus operator first, or switch them off" -}}
 {{- end -}}
 {{- include "telltale.checkSecrets" . -}}
