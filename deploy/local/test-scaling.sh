@@ -30,7 +30,6 @@ done
 work=$(mktemp -d)
 mkdir "$work/ledger"
 declare -A pids
-# shellcheck disable=SC2317,SC2329 # the trap calls it
 end_all() {
     local name
     for name in "${!pids[@]}"; do kill -KILL "${pids[$name]}" 2>/dev/null || true; done

@@ -6,7 +6,8 @@ need shellcheck yamllint hadolint python
 files() { git ls-files --cached --others --exclude-standard -- "$@"; }
 
 mapfile -t scripts < <(files 'deploy/*.sh' 'helm/*.sh' 'terraform/*.sh')
-step "shellcheck: ${#scripts[@]} scripts" shellcheck --external-sources --source-path=SCRIPTDIR "${scripts[@]}"
+# Traps and lists of parts call functions by name, which shellcheck takes for functions that nobody calls.
+step "shellcheck: ${#scripts[@]} scripts" shellcheck --exclude=SC2317,SC2329 --external-sources --source-path=SCRIPTDIR "${scripts[@]}"
 
 # Golden files are what helm prints.
 mapfile -t documents < <(files 'deploy/*.yaml' 'helm/*.yaml' '.github/*.yaml' | grep -v -e /templates/ -e ^deploy/check/golden/)

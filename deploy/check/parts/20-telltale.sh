@@ -47,3 +47,26 @@ refuses "two trainers" "maximum" render --set components.trainer.replicas=2
 cluster=(--api-versions apiregistration.k8s.io/v1)
 refuses "KEDA where it is not installed" "the cluster has no keda.sh/v1alpha1" render "${cluster[@]}" --set components.scorer.autoscaling.mode=keda
 refuses "a ServiceMonitor without the operator" "the cluster has no monitoring.coreos.com/v1" render "${cluster[@]}" --set monitoring.serviceMonitor.enabled=true
+
+# Secrets are looked up where there is a cluster: here a stub of one, with one key of the two.
+stub=$scratch/kubeconfig
+python "$check/api_stub.py" "$stub" telltale-model-keys=signing-key.pem &
+stub_pid=$!
+for _ in $(seq 600); do
+    [[ ! -s $stub ]] || break
+    sleep 0.1
+done
+against_cluster() {
+    local helm=$1
+    shift
+    "$helm" template telltale "$folder" "${render[@]}" --kubeconfig "$stub" --dry-run=server --disable-openapi-validation "$@"
+}
+for helm in helm helm3; do
+    refuses "a missing Secret ($helm)" "Secret telltale-model-keys of namespace telltale is missing or has no key verifying-key.pem; make it: telltale keys generate" \
+        against_cluster "$helm"
+    refuses "a missing password ($helm)" "Secret broker of namespace telltale is missing or has no key password" \
+        against_cluster "$helm" --set mqtt.user=me,mqtt.passwordSecret.name=broker
+    step "telltale: with all Secrets ($helm)" against_cluster "$helm" --set 'models.verifyingKeys={signing-key.pem}'
+    step "telltale: checkSecrets=false asks for none ($helm)" against_cluster "$helm" --set checkSecrets=false
+done
+kill "$stub_pid"
