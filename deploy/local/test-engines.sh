@@ -11,9 +11,11 @@ root=$(cd "$here/../.." && pwd)
 cargo=${CARGO:-cargo}
 
 # name | what it runs. Tests of the workspace find the engines by TELLTALE_TEST_ENGINES and run one by one, since they share the
-# topics of the design: tests CRATE FILE [FILTER]. Whatever else runs here ends with a line `NAME: N of N hold`.
+# topics of the design: tests CRATE FILE [FILTER]. Whatever else runs here ends with a line `NAME: N of N hold`. Scaling comes
+# first: it wants the topics of the design empty.
 parts() {
     cat <<'TEXT'
+scaling      | scaling
 engines      | tests testkit engines
 kafka        | tests testkit kafka
 preprocessor | tests preprocessor service
@@ -92,6 +94,9 @@ tests() {
 
 # shellcheck disable=SC2317 # named by the parts
 examples() { "$root/examples/run.sh" --engines "$dir"; }
+
+# shellcheck disable=SC2317 # named by the parts
+scaling() { "$here/with-engines.sh" "$dir" "$here/test-scaling.sh" --cars 100; }
 
 # shellcheck disable=SC2317 # named by the parts
 messages() { "$here/test-messages.sh"; }

@@ -147,5 +147,6 @@ stop bridge-0
 stop trainer
 code=0
 "$telltale" verify --drained --ledger "$work/ledger" || code=$?
-say "scaling 1 → 4 → 1 of $((cars * readings)) readings (static members: $static): $( ((code == 0)) && echo "holds" || echo "does not hold")"
+held=$((code == 0 ? 1 : 0))
+echo "scaling: $held of 1 hold: 1 → 4 → 1, $((cars * readings)) readings, static members $static, $((SECONDS - began)) s"
 exit $code
