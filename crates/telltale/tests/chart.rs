@@ -88,7 +88,7 @@ fn a_wrong_environment_is_refused_with_the_setting_and_nothing_is_connected_to()
     let cases = [
         ("scorer", "LINGER", "11s", "--linger 11s is longer than 10s"),
         ("trainer", "GROWTH", "1", "--growth is 1, but must be at least 1.1"),
-        ("bridge", "MAP", "a=x a=x", "a is mapped to x twice"),
+        ("bridge", "LINGER", "2s", "--linger 2s is longer than 1s"),
         ("preprocessor", "PIPELINE", "/nowhere/pipeline.toml", "/nowhere/pipeline.toml"),
         ("simulator", "FAILURE_SHARE", "0.9", "0.9 is not from 0 to 0.3"),
         ("scorer", "TRUSTED_KEY", "/nowhere/key.pem", "/nowhere/key.pem"),
