@@ -5,6 +5,7 @@ need helm python untt
 folder=helm/telltale
 chart "$folder"
 
+step "telltale: policy and schemas find what is broken" python "$check/self_test.py" "$scratch/telltale-secured.yaml"
 step "telltale: README says what values.yaml says" python "$check/readme.py" --check "$folder"
 step "telltale: unit tests" untt --strict "$folder"
 
