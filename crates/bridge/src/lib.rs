@@ -19,7 +19,6 @@ mod mapping;
 mod metrics;
 mod relay;
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -59,8 +58,13 @@ pub enum Error {
     #[error(transparent)]
     Kafka(#[from] telltale_kafka::Error),
     /// The MQTT broker will not have this bridge; trying again is pointless.
-    #[error("receiving from the MQTT broker")]
-    Mqtt(#[source] Fault),
+    #[error("receiving from the MQTT broker at {broker}")]
+    Mqtt {
+        /// Address of the broker.
+        broker: String,
+        /// What it said, or why it is not trusted.
+        source: Fault,
+    },
     /// Kafka did not take a record and a dead letter cannot stand for it; nothing was acknowledged, so the
     /// broker sends it again after a restart.
     #[error("writing to Kafka")]
@@ -103,7 +107,12 @@ pub fn run(config: Config, service: &Service) -> Result<(), Error> {
     let relay = Relay::start(lanes, &config.kafka, &producer, metrics.delivery)?;
     let mut stages = Vec::new();
     for (lane, session) in relay.lanes.iter().zip(sessions) {
-        let receive = Arc::clone(&relay).receive(Arc::clone(lane), session, service.clone());
+        let receive = Arc::clone(&relay).receive(
+            Arc::clone(lane),
+            session,
+            service.clone(),
+            config.mqtt.mqtt.to_string(),
+        );
         stages.push(service.spawn(&format!("receive-{}", lane.index), receive));
     }
     watch(&relay, service)?;
@@ -163,26 +172,18 @@ fn wait_for_topics(config: &Config, mappings: &[Mapping], service: &Service) -> 
     let topics = Topics::open(&config.kafka)?;
     let mut pause = LOOK;
     loop {
-        match topics.list() {
-            Ok(found) => {
-                let found: HashSet<_> = found.iter().map(|it| it.name.as_str()).collect();
-                let targets = mappings.iter().map(|it| it.topic.as_str());
-                let missing = targets.chain([config.dead_letters.as_str()]).find(|it| !found.contains(it));
-                return match missing {
-                    Some(topic) => {
-                        Err(telltale_kafka::Error::MissingTopic { topic: topic.to_owned() }.into())
-                    }
-                    None => {
-                        service.ready("kafka");
-                        Ok(true)
-                    }
-                };
+        let mut targets = mappings.iter().map(|it| it.topic.as_str()).chain([config.dead_letters.as_str()]);
+        match targets.try_for_each(|it| topics.check(it)) {
+            Ok(()) => {
+                service.ready("kafka");
+                return Ok(true);
             }
-            Err(error) => {
+            Err(error) if error.is_passing() => {
                 let reason = chain(&error);
                 warn!(reason, "Kafka does not answer, trying again");
                 service.not_ready("kafka", &reason);
             }
+            Err(error) => return Err(error.into()),
         }
         if service.shutdown().sleep(pause) {
             return Ok(false);

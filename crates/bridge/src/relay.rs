@@ -86,10 +86,12 @@ impl Relay {
         lane: Arc<Lane>,
         mut session: Session,
         service: Service,
+        broker: String,
     ) -> Result<(), Error> {
         let filter = lane.mapping.filter.as_str();
         let component = component(&lane.mapping);
-        while let Some(event) = session.next().await.map_err(Error::Mqtt)? {
+        let failed = |source| Error::Mqtt { broker: broker.clone(), source };
+        while let Some(event) = session.next().await.map_err(failed)? {
             match event {
                 Event::Message(message) => lane.accept(self.producer(), message).map_err(Error::Send)?,
                 Event::Connected { session_present } => {

@@ -13,6 +13,8 @@ use rdkafka::{Message as _, Offset, TopicPartitionList};
 use telltale_records::Batch;
 use tracing::{debug, warn};
 
+use crate::config::KafkaConfig;
+use crate::denial;
 use crate::error::{Error, passing};
 
 /// How long one request may take; librdkafka retries inside it.
@@ -58,20 +60,19 @@ impl ClientContext for Log {
 
 impl rdkafka::consumer::ConsumerContext for Log {}
 
-/// Says what was being attempted when a request failed.
-pub(crate) fn request(bootstrap: &str, attempt: impl Into<String>) -> impl FnOnce(KafkaError) -> Error {
-    let (bootstrap, attempt) = (bootstrap.to_owned(), attempt.into());
-    move |source| Error::Request { attempt, bootstrap, source }
+/// Says what was being attempted when a request failed, and why it did.
+pub(crate) fn request(kafka: &KafkaConfig, attempt: impl Into<String>) -> impl FnOnce(KafkaError) -> Error {
+    move |source| denial::explain(kafka, attempt.into(), source)
 }
 
 /// The partition numbers of `topic`.
 pub(crate) fn partitions<C: ClientContext>(
     client: &Client<C>,
-    bootstrap: &str,
+    kafka: &KafkaConfig,
     topic: &str,
 ) -> Result<Vec<i32>, Error> {
     let attempt = || format!("asking for the partitions of {topic}");
-    let metadata = client.fetch_metadata(Some(topic), REQUEST).map_err(request(bootstrap, attempt()))?;
+    let metadata = client.fetch_metadata(Some(topic), REQUEST).map_err(request(kafka, attempt()))?;
     let found = metadata.topics().iter().find(|it| it.name() == topic);
     let missing = || Error::MissingTopic { topic: topic.to_owned() };
     let found = found.ok_or_else(missing)?;
@@ -79,7 +80,7 @@ pub(crate) fn partitions<C: ClientContext>(
         let code = RDKafkaErrorCode::from(error);
         return Err(match code {
             RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic => missing(),
-            code => request(bootstrap, attempt())(KafkaError::MetadataFetch(code)),
+            code => request(kafka, attempt())(KafkaError::MetadataFetch(code)),
         });
     }
     let mut partitions: Vec<i32> = found.partitions().iter().map(|it| it.id()).collect();
@@ -93,13 +94,12 @@ pub(crate) fn partitions<C: ClientContext>(
 /// First offset, and the offset after the last record that a reader of this client's isolation can see.
 pub(crate) fn watermarks<C: ClientContext>(
     client: &Client<C>,
-    bootstrap: &str,
+    kafka: &KafkaConfig,
     topic: &str,
     partition: i32,
 ) -> Result<Range<i64>, Error> {
     let attempt = format!("asking for the offsets of {topic}-{partition}");
-    let (first, end) =
-        client.fetch_watermarks(topic, partition, REQUEST).map_err(request(bootstrap, attempt))?;
+    let (first, end) = client.fetch_watermarks(topic, partition, REQUEST).map_err(request(kafka, attempt))?;
     Ok(first..end)
 }
 

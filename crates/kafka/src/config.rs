@@ -91,6 +91,10 @@ pub struct RegistryConfig {
     #[arg(long = "registry-user", env = "REGISTRY_USER", value_name = "NAME")]
     pub registry_user: Option<String>,
 
+    /// File with the certificates (PEM) of the authorities that may vouch for the registry; the system's if absent
+    #[arg(long = "registry-ca", env = "REGISTRY_CA", value_name = "FILE")]
+    pub registry_ca: Option<PathBuf>,
+
     /// File with the registry user's password
     #[arg(long = "registry-password-file", env = "REGISTRY_PASSWORD_FILE", value_name = "FILE")]
     pub registry_password_file: Option<PathBuf>,
@@ -184,6 +188,8 @@ impl KafkaConfig {
     fn set_tls(&self, client: &mut ClientConfig) -> Result<(), Error> {
         if let Some(path) = &self.ca {
             client.set("ssl.ca.pem", read("--kafka-ca", path)?);
+        } else {
+            client.set("ssl.ca.location", system_authorities());
         }
         if let (Some(certificate), Some(key)) = (&self.certificate, &self.key) {
             client.set("ssl.certificate.pem", read("--kafka-certificate", certificate)?);
@@ -216,7 +222,7 @@ impl RegistryConfig {
     /// Settings for a registry at `url` that asks for no user, as the embedded one is.
     #[must_use]
     pub fn at(url: impl Into<String>) -> Self {
-        Self { url: url.into(), registry_user: None, registry_password_file: None }
+        Self { url: url.into(), registry_user: None, registry_ca: None, registry_password_file: None }
     }
 
     /// The flags that make these settings: for a service that is started with them.
@@ -240,8 +246,15 @@ fn given<const N: usize>(flags: [(&str, Option<String>); N]) -> Vec<String> {
     given.flatten().collect()
 }
 
+/// Where the system keeps the authorities it trusts; the one place all our TLS takes them from (`SSL_CERT_FILE` moves it).
+fn system_authorities() -> String {
+    let found = openssl_probe::probe();
+    let place = found.cert_file.or_else(|| found.cert_dir.into_iter().next());
+    place.map_or_else(|| "probe".to_owned(), |it| it.to_string_lossy().into_owned())
+}
+
 /// The text of a file that a flag names.
-fn read(flag: &'static str, path: &Path) -> Result<String, Error> {
+pub(crate) fn read(flag: &'static str, path: &Path) -> Result<String, Error> {
     std::fs::read_to_string(path).map_err(|source| Error::File { flag, path: path.to_owned(), source })
 }
 

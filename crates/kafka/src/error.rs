@@ -35,12 +35,28 @@ pub enum Error {
         source: KafkaError,
     },
     /// A request to Kafka failed.
-    #[error("{attempt} failed (is Kafka reachable at {bootstrap}? `--kafka` names it)")]
+    #[error("{attempt} failed (is Kafka reachable at {bootstrap}? `--kafka` names it){seen}")]
     Request {
         /// What was being attempted.
         attempt: String,
         /// The bootstrap servers.
         bootstrap: String,
+        /// What a look at the way there brought, or nothing.
+        seen: String,
+        /// What librdkafka reported.
+        source: KafkaError,
+    },
+    /// Kafka does not let this client in or do this, or this client does not trust it; waiting mends nothing.
+    #[error("{attempt} failed: Kafka at {bootstrap} {problem}: {hint}")]
+    Denied {
+        /// What was being attempted.
+        attempt: String,
+        /// The bootstrap servers.
+        bootstrap: String,
+        /// What Kafka does not do.
+        problem: String,
+        /// What to do about it.
+        hint: &'static str,
         /// What librdkafka reported.
         source: KafkaError,
     },
@@ -164,28 +180,26 @@ impl Error {
     #[must_use]
     pub fn is_passing(&self) -> bool {
         match self {
-            Self::Request { source, .. } => source.rdkafka_error_code().is_none_or(passing),
+            Self::Request { source, .. } => code(source).is_none_or(passing),
             _ => false,
         }
+    }
+}
+
+/// The code of an error, also of those for which rdkafka keeps it to itself.
+pub(crate) fn code(error: &KafkaError) -> Option<RDKafkaErrorCode> {
+    match error {
+        KafkaError::AdminOp(code) => Some(*code),
+        other => other.rdkafka_error_code(),
     }
 }
 
 /// Whether an error code says that Kafka was away, slow or busy with an election.
 pub(crate) fn passing(code: RDKafkaErrorCode) -> bool {
     use RDKafkaErrorCode as Code;
-    !matches!(
+    let final_ones = matches!(
         code,
-        Code::Authentication
-            | Code::SaslAuthenticationFailed
-            | Code::UnsupportedSASLMechanism
-            | Code::TopicAuthorizationFailed
-            | Code::GroupAuthorizationFailed
-            | Code::ClusterAuthorizationFailed
-            | Code::TransactionalIdAuthorizationFailed
-            | Code::UnsupportedVersion
-            | Code::UnsupportedFeature
-            | Code::InvalidArgument
-            | Code::InvalidTopic
-            | Code::SSL
-    )
+        Code::UnsupportedVersion | Code::UnsupportedFeature | Code::InvalidArgument | Code::InvalidTopic
+    );
+    !final_ones && !crate::denial::is_denial(code)
 }

@@ -12,7 +12,7 @@ use crate::error::Error;
 /// Looks at the offsets of a group without becoming its member.
 pub struct Group {
     consumer: BaseConsumer<Log>,
-    bootstrap: String,
+    kafka: KafkaConfig,
     name: String,
 }
 
@@ -33,7 +33,7 @@ impl Group {
         let consumer = client
             .create_with_context(Log::default())
             .map_err(|source| Error::Client { purpose: "group offsets", source })?;
-        Ok(Self { consumer, bootstrap: kafka.bootstrap.clone(), name: group.to_owned() })
+        Ok(Self { consumer, kafka: kafka.clone(), name: group.to_owned() })
     }
 
     /// The next offset the group will read of each partition of `topic`; without those it never committed.
@@ -42,11 +42,10 @@ impl Group {
     ///
     /// Returns an error when the topic does not exist or Kafka cannot be asked.
     pub fn committed(&self, topic: &str) -> Result<BTreeMap<i32, i64>, Error> {
-        let partitions = partitions(self.consumer.client(), &self.bootstrap, topic)?;
+        let partitions = partitions(self.consumer.client(), &self.kafka, topic)?;
         let list = positions(partitions.into_iter().map(|it| (topic, it, Offset::Invalid)));
         let attempt = format!("asking what group {} has committed of {topic}", self.name);
-        let found =
-            self.consumer.committed_offsets(list, REQUEST).map_err(request(&self.bootstrap, attempt))?;
+        let found = self.consumer.committed_offsets(list, REQUEST).map_err(request(&self.kafka, attempt))?;
         let offsets = found.elements().into_iter().filter_map(|it| match it.offset() {
             Offset::Offset(offset) => Some((it.partition(), offset)),
             _ => None,

@@ -16,6 +16,7 @@ mod backoff;
 mod client;
 mod config;
 mod deadline;
+mod denial;
 mod error;
 pub mod exactly_once;
 mod group;

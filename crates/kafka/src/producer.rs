@@ -101,6 +101,17 @@ pub enum SendError {
         /// What Kafka reported.
         source: KafkaError,
     },
+    /// Whoever writes has no right to write there.
+    #[error(
+        "Kafka does not allow this user (--kafka-user) to write to topic {topic}: an administrator gives the right, with \
+         kafka-acls or as the provider of Kafka says"
+    )]
+    Denied {
+        /// Target topic.
+        topic: String,
+        /// What Kafka reported.
+        source: KafkaError,
+    },
     /// The record was not delivered, for reasons that lie with Kafka or on the way to it.
     #[error("the record for topic {topic} was not delivered")]
     Undelivered {
@@ -125,7 +136,7 @@ pub type OnDelivery = dyn Fn(u64, Result<Delivered, SendError>) + Send + Sync;
 /// Writes records in order, idempotently, acknowledged by all in-sync replicas.
 pub struct Producer {
     inner: Arc<BaseProducer<Reports>>,
-    bootstrap: String,
+    kafka: KafkaConfig,
     stop: Arc<AtomicBool>,
     events: Option<JoinHandle<()>>,
 }
@@ -199,7 +210,7 @@ impl Producer {
                 .spawn(poll)
                 .map_err(|source| Error::Thread { name, source })?
         };
-        Ok(Self { inner, bootstrap: kafka.bootstrap.clone(), stop, events: Some(events) })
+        Ok(Self { inner, kafka: kafka.clone(), stop, events: Some(events) })
     }
 
     /// Puts `record` into the queue and returns at once; its outcome is reported with `token`.
@@ -243,7 +254,7 @@ impl Producer {
             if Instant::now() >= deadline {
                 let attempt = format!("delivering the last {} records", self.in_flight());
                 let source = KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut);
-                return Err(request(&self.bootstrap, attempt)(source));
+                return Err(request(&self.kafka, attempt)(source));
             }
             // The event thread serves the reports; a flush would take them from it.
             thread::sleep(Duration::from_millis(1));
@@ -264,7 +275,7 @@ impl Drop for Producer {
 
 impl std::fmt::Debug for Producer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Producer").field("bootstrap", &self.bootstrap).finish_non_exhaustive()
+        f.debug_struct("Producer").field("bootstrap", &self.kafka.bootstrap).finish_non_exhaustive()
     }
 }
 
@@ -275,6 +286,9 @@ fn send_error(topic: &str, bytes: usize, source: KafkaError) -> SendError {
         Some(Code::QueueFull) => SendError::Full,
         Some(Code::MessageSizeTooLarge | Code::InvalidMessageSize) => SendError::TooLarge { topic, bytes },
         Some(Code::InvalidRecord | Code::InvalidTimestamp) => SendError::Refused { topic, source },
+        Some(Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed) => {
+            SendError::Denied { topic, source }
+        }
         Some(Code::Fatal | Code::Fenced) => SendError::Fatal { source },
         _ => SendError::Undelivered { topic, source },
     }

@@ -16,6 +16,7 @@ use tracing::warn;
 
 use crate::client::{self, Log, REQUEST, positions, request};
 use crate::config::KafkaConfig;
+use crate::denial::{denied, is_denial};
 use crate::error::{Error, passing};
 
 /// Most records handed on at once.
@@ -57,7 +58,7 @@ pub enum Followed<'a> {
 /// A consumer without a group.
 pub struct Reader {
     consumer: BaseConsumer<Log>,
-    bootstrap: String,
+    kafka: KafkaConfig,
 }
 
 impl Reader {
@@ -93,7 +94,7 @@ impl Reader {
         let consumer = client
             .create_with_context(Log::default())
             .map_err(|source| Error::Client { purpose: "reader", source })?;
-        Ok(Self { consumer, bootstrap: kafka.bootstrap.clone() })
+        Ok(Self { consumer, kafka: kafka.clone() })
     }
 
     /// The partition numbers of `topic`, ascending.
@@ -102,7 +103,7 @@ impl Reader {
     ///
     /// Returns an error when the topic does not exist or Kafka cannot be asked.
     pub fn partitions(&self, topic: &str) -> Result<Vec<i32>, Error> {
-        client::partitions(self.consumer.client(), &self.bootstrap, topic)
+        client::partitions(self.consumer.client(), &self.kafka, topic)
     }
 
     /// First offset, and the offset behind the last record this reader can see.
@@ -111,7 +112,7 @@ impl Reader {
     ///
     /// Returns an error when Kafka cannot be asked.
     pub fn watermarks(&self, topic: &str, partition: i32) -> Result<Range<i64>, Error> {
-        client::watermarks(self.consumer.client(), &self.bootstrap, topic, partition)
+        client::watermarks(self.consumer.client(), &self.kafka, topic, partition)
     }
 
     /// Offset of the first record with a time stamp of at least `time_ms`; `None` when there is none.
@@ -124,7 +125,7 @@ impl Reader {
     pub fn offset_at(&self, topic: &str, partition: i32, time_ms: i64) -> Result<Option<i64>, Error> {
         let list = positions([(topic, partition, Offset::Offset(time_ms))]);
         let attempt = format!("asking for the offset of {topic}-{partition} at time {time_ms}");
-        let failed = request(&self.bootstrap, attempt);
+        let failed = request(&self.kafka, attempt);
         let found = self.consumer.offsets_for_times(list, REQUEST).and_then(|found| {
             let element = found.find_partition(topic, partition);
             element.map_or(Ok(Offset::End), |it| it.error().map(|()| it.offset()))
@@ -280,7 +281,7 @@ impl Reader {
 
     fn assign(&self, topic: &str, at: impl IntoIterator<Item = (i32, Offset)>) -> Result<(), Error> {
         let list = positions(at.into_iter().map(|(partition, offset)| (topic, partition, offset)));
-        self.consumer.assign(&list).map_err(request(&self.bootstrap, format!("beginning to read {topic}")))
+        self.consumer.assign(&list).map_err(request(&self.kafka, format!("beginning to read {topic}")))
     }
 
     fn unassign(&self) {
@@ -304,6 +305,9 @@ impl Reader {
                 warn!(topic, partition, %error, "reading");
                 Ok(())
             }
+            KafkaError::MessageConsumption(code) if is_denial(*code) => {
+                Err(denied(&self.kafka, attempt, error))
+            }
             _ => Err(Error::Fatal { attempt, source: error }),
         }
     }
@@ -311,6 +315,6 @@ impl Reader {
 
 impl std::fmt::Debug for Reader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Reader").field("bootstrap", &self.bootstrap).finish_non_exhaustive()
+        f.debug_struct("Reader").field("bootstrap", &self.kafka.bootstrap).finish_non_exhaustive()
     }
 }

@@ -4,10 +4,12 @@
 //! change: that answer is kept for a while only. Ids come from strangers' bytes: both caches are bounded,
 //! and look-ups of ids that do not exist are held to a rate, so that random ids cannot flood the registry.
 
+mod denial;
 mod subjects;
 
 use std::collections::HashMap;
 use std::error::Error as _;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -21,7 +23,7 @@ use schema_registry_converter::schema_registry_common::{
 };
 use telltale_records::schema::{Schema, SchemaError};
 
-use crate::config::{RegistryConfig, secret};
+use crate::config::{RegistryConfig, read, secret};
 use subjects::Subjects;
 
 /// How long one call may take.
@@ -41,7 +43,7 @@ const LOOKUPS_PER_SECOND: f64 = 50.0;
 #[non_exhaustive]
 pub enum RegistryError {
     /// The settings cannot be used.
-    #[error("{problem}: check --registry, --registry-user and --registry-password-file")]
+    #[error("{problem}: check --registry, --registry-user, --registry-password-file and --registry-ca")]
     Settings {
         /// What is wrong.
         problem: String,
@@ -107,6 +109,20 @@ pub enum RegistryError {
         /// The registry's message.
         message: String,
     },
+    /// The registry does not let this client in or do this, or this client does not trust it.
+    #[error("{attempt} failed: the registry at {url} {problem}: {hint}")]
+    Denied {
+        /// What was being attempted.
+        attempt: String,
+        /// Where.
+        url: String,
+        /// What the registry does not do.
+        problem: String,
+        /// What to do about it.
+        hint: &'static str,
+        /// What was reported, where it says more.
+        source: Option<SRCError>,
+    },
     /// The registry was away, slow, or failed inside: trying again later may succeed.
     #[error("{attempt} failed (is the registry reachable at {url}? `--registry` names it)")]
     Passing {
@@ -123,7 +139,13 @@ impl RegistryError {
     /// Whether trying again later may succeed; if not, a record with this schema id is a bad record.
     #[must_use]
     pub fn is_passing(&self) -> bool {
-        matches!(self, Self::Passing { .. } | Self::Refused { .. })
+        matches!(self, Self::Passing { .. } | Self::Refused { .. } | Self::Denied { .. })
+    }
+
+    /// Whether a person must change settings or rights before it succeeds: a service that has not begun ends with it.
+    #[must_use]
+    pub fn is_denial(&self) -> bool {
+        matches!(self, Self::Denied { .. })
     }
 }
 
@@ -187,7 +209,15 @@ impl Registry {
         if let Some((user, password)) = &login {
             builder.set_basic_authorization(user, password.as_deref());
         }
-        let client = || reqwest::blocking::Client::builder().connect_timeout(CALL).pool_max_idle_per_host(2);
+        let authorities = config.registry_ca.as_deref().map(authorities).transpose()?;
+        let client = || {
+            let client = reqwest::blocking::Client::builder().connect_timeout(CALL).pool_max_idle_per_host(2);
+            // Only those, as for Kafka and MQTT.
+            match &authorities {
+                Some(authorities) => client.tls_certs_only(authorities.clone()),
+                None => client,
+            }
+        };
         let settings = builder.build_with(client()).map_err(|error| problem(error.to_string()))?;
         let client = client().timeout(CALL).build().map_err(|error| problem(error.to_string()))?;
         let subjects = Subjects { client, user: login };
@@ -303,12 +333,11 @@ impl Registry {
     }
 
     fn failed(&self, attempt: String, error: SRCError) -> RegistryError {
-        let url = self.url.clone();
         match code(&error) {
             Some((code, message)) if !error.retriable && !server_fault(code) => {
-                RegistryError::Refused { attempt, url, code, message }
+                self.refused(attempt, code, message)
             }
-            _ => RegistryError::Passing { attempt, url, source: error },
+            _ => self.unanswered(attempt, error),
         }
     }
 
@@ -341,6 +370,17 @@ impl std::fmt::Debug for Registry {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Registry").field("url", &self.url).finish_non_exhaustive()
     }
+}
+
+/// The certificates of a PEM file.
+fn authorities(path: &Path) -> Result<Vec<reqwest::Certificate>, RegistryError> {
+    let pem = read("--registry-ca", path).map_err(RegistryError::File)?;
+    let certificates = reqwest::Certificate::from_pem_bundle(pem.as_bytes()).unwrap_or_default();
+    if certificates.is_empty() {
+        let problem = format!("{} holds no certificate (PEM)", path.display());
+        return Err(RegistryError::Settings { problem });
+    }
+    Ok(certificates)
 }
 
 /// Confluent's error code and message, or the HTTP status where the answer has none.

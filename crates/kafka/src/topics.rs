@@ -21,6 +21,9 @@ use crate::error::Error;
 /// How long creating may take on Kafka's side.
 const OPERATION: Duration = Duration::from_secs(30);
 
+/// A number of replicas that leaves it to the brokers: three on a cluster that is set up for three.
+pub const AS_BROKERS_ARE_SET: i32 = -1;
+
 /// What became of a topic that was to be created.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Created {
@@ -57,7 +60,7 @@ pub struct Topic {
 /// Asks Kafka about topics and changes them.
 pub struct Topics {
     admin: AdminClient<Log>,
-    bootstrap: String,
+    kafka: KafkaConfig,
 }
 
 impl Topics {
@@ -71,11 +74,11 @@ impl Topics {
             .client()?
             .create_with_context(Log::default())
             .map_err(|source| Error::Client { purpose: "topics", source })?;
-        Ok(Self { admin, bootstrap: kafka.bootstrap.clone() })
+        Ok(Self { admin, kafka: kafka.clone() })
     }
 
     /// Creates every topic of the design that is not there; leaves the others as they are and says how they
-    /// differ.
+    /// differ. `replication` may be [`AS_BROKERS_ARE_SET`].
     ///
     /// # Errors
     ///
@@ -101,14 +104,14 @@ impl Topics {
             topic = topic.set(key, value);
         }
         let attempt = format!("creating topic {}", spec.name);
-        let outcome = wait(self.admin.create_topics([&topic], &options()))
-            .map_err(request(&self.bootstrap, &*attempt))?;
+        let outcome =
+            wait(self.admin.create_topics([&topic], &options())).map_err(request(&self.kafka, &*attempt))?;
         match outcome.into_iter().next() {
             Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => {
                 let differences = self.compare(spec, count)?;
                 Ok(if differences.is_empty() { Created::Same } else { Created::Differs(differences) })
             }
-            Some(Err((_, code))) => Err(request(&self.bootstrap, attempt)(KafkaError::AdminOp(code))),
+            Some(Err((_, code))) => Err(request(&self.kafka, attempt)(KafkaError::AdminOp(code))),
             Some(Ok(_)) | None => Ok(Created::New),
         }
     }
@@ -120,13 +123,13 @@ impl Topics {
     /// Returns an error when there is no such topic, or Kafka cannot be asked or refuses.
     pub fn delete(&self, topic: &str) -> Result<(), Error> {
         let attempt = format!("deleting topic {topic}");
-        let outcome = wait(self.admin.delete_topics(&[topic], &options()))
-            .map_err(request(&self.bootstrap, &*attempt))?;
+        let outcome =
+            wait(self.admin.delete_topics(&[topic], &options())).map_err(request(&self.kafka, &*attempt))?;
         match outcome.into_iter().next() {
             Some(Err((_, RDKafkaErrorCode::UnknownTopicOrPartition))) => {
                 Err(Error::MissingTopic { topic: topic.to_owned() })
             }
-            Some(Err((_, code))) => Err(request(&self.bootstrap, attempt)(KafkaError::AdminOp(code))),
+            Some(Err((_, code))) => Err(request(&self.kafka, attempt)(KafkaError::AdminOp(code))),
             Some(Ok(_)) | None => Ok(()),
         }
     }
@@ -137,7 +140,7 @@ impl Topics {
     ///
     /// Returns an error when Kafka cannot be asked.
     pub fn list(&self) -> Result<Vec<Topic>, Error> {
-        let failed = request(&self.bootstrap, "asking for the topics");
+        let failed = request(&self.kafka, "asking for the topics");
         let metadata = self.admin.inner().fetch_metadata(None, REQUEST).map_err(failed)?;
         let mut topics: Vec<Topic> = metadata
             .topics()
@@ -153,6 +156,15 @@ impl Topics {
         Ok(topics)
     }
 
+    /// Makes sure that a topic exists and may be seen.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when it does not, or Kafka cannot be asked.
+    pub fn check(&self, topic: &str) -> Result<(), Error> {
+        partitions(self.admin.inner(), &self.kafka, topic).map(drop)
+    }
+
     /// The settings of a topic that are not Kafka's defaults.
     ///
     /// # Errors
@@ -160,7 +172,7 @@ impl Topics {
     /// Returns an error when there is no such topic, or Kafka cannot be asked.
     pub fn describe(&self, topic: &str) -> Result<BTreeMap<String, String>, Error> {
         // Not every broker answers with an error for the settings of a topic that is not there.
-        partitions(self.admin.inner(), &self.bootstrap, topic)?;
+        partitions(self.admin.inner(), &self.kafka, topic)?;
         let all = self.settings(topic)?;
         Ok(all
             .into_iter()
@@ -174,13 +186,13 @@ impl Topics {
         let attempt = format!("asking for the settings of topic {topic}");
         let resource = ResourceSpecifier::Topic(topic);
         let found = wait(self.admin.describe_configs([&resource], &options()))
-            .map_err(request(&self.bootstrap, &*attempt))?;
+            .map_err(request(&self.kafka, &*attempt))?;
         let entries = match found.into_iter().next() {
             Some(Ok(resource)) => resource.entries,
             Some(Err(RDKafkaErrorCode::UnknownTopicOrPartition)) | None => {
                 return Err(Error::MissingTopic { topic: topic.to_owned() });
             }
-            Some(Err(code)) => return Err(request(&self.bootstrap, attempt)(KafkaError::AdminOp(code))),
+            Some(Err(code)) => return Err(request(&self.kafka, attempt)(KafkaError::AdminOp(code))),
         };
         let of_topic = |source: &ConfigSource| *source == ConfigSource::DynamicTopic;
         let entries = entries.into_iter();
@@ -195,7 +207,7 @@ impl Topics {
                 differences.push(Difference { setting: setting.to_owned(), wanted, found });
             }
         };
-        let found = partitions(self.admin.inner(), &self.bootstrap, spec.name)?.len();
+        let found = partitions(self.admin.inner(), &self.kafka, spec.name)?.len();
         compare("partitions", &count.to_string(), &found.to_string());
         let settings = self.settings(spec.name)?;
         for (key, wanted) in spec.config {
@@ -207,7 +219,7 @@ impl Topics {
 
 impl std::fmt::Debug for Topics {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Topics").field("bootstrap", &self.bootstrap).finish_non_exhaustive()
+        f.debug_struct("Topics").field("bootstrap", &self.kafka.bootstrap).finish_non_exhaustive()
     }
 }
 

@@ -9,6 +9,7 @@ use tracing::warn;
 
 use crate::backoff::{Backoff, sleep};
 use crate::config::KafkaConfig;
+use crate::denial::{denied, is_denial};
 use crate::error::Error;
 use crate::transaction::{Failure, TransactionalProducer};
 
@@ -92,6 +93,9 @@ impl Transactional {
                                 record.key().map_or(0, <[u8]>::len) + record.value().map_or(0, <[u8]>::len);
                             PublishError::Refused { topic: record.topic().to_owned(), bytes, source }
                         }
+                        None if source.rdkafka_error_code().is_some_and(is_denial) => {
+                            fatal(&self.kafka, &self.transactional_id, "publishing", source).into()
+                        }
                         None => PublishError::Aborted { source },
                     });
                 }
@@ -100,7 +104,7 @@ impl Transactional {
             other => other,
         };
         Err(match failure {
-            Failure::Fatal(source) => fatal(&self.transactional_id, "publishing", source).into(),
+            Failure::Fatal(source) => fatal(&self.kafka, &self.transactional_id, "publishing", source).into(),
             Failure::Abort(source) | Failure::Doubt(source) => {
                 // A new producer makes Kafka end the transaction one way or the other.
                 let (id, timeout) = (&self.transactional_id, self.timeout);
@@ -131,28 +135,30 @@ fn start(
         let source = match producer.initialise(INITIALISE) {
             Ok(()) => return Ok(producer),
             Err(Failure::Fatal(source)) => {
-                return Err(fatal(transactional_id, "starting the producer", source));
+                return Err(fatal(kafka, transactional_id, "starting the producer", source));
             }
             Err(failure) => failure.source().clone(),
         };
-        let attempt = format!("starting the transactional producer {transactional_id}");
         if let Some(source) = producer.take_refusal() {
-            return Err(Error::Fatal { attempt, source });
+            return Err(fatal(kafka, transactional_id, "starting the producer", source));
         }
         if started.elapsed() >= patience || sleep(backoff.next(), stop) {
-            return Err(crate::client::request(&kafka.bootstrap, attempt)(source));
+            let attempt = format!("starting the transactional producer {transactional_id}");
+            return Err(crate::client::request(kafka, attempt)(source));
         }
         warn!(transactional_id, error = %source, "waiting for Kafka");
     }
 }
 
 /// The error of a client that is at its end.
-pub(crate) fn fatal(transactional_id: &str, attempt: &str, source: KafkaError) -> Error {
+pub(crate) fn fatal(kafka: &KafkaConfig, transactional_id: &str, attempt: &str, source: KafkaError) -> Error {
     use RDKafkaErrorCode as Code;
+    let by = format!("{attempt} as {transactional_id}");
     match source.rdkafka_error_code() {
         Some(Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch) => {
             Error::Fenced { transactional_id: transactional_id.to_owned(), source }
         }
-        _ => Error::Fatal { attempt: format!("{attempt} as {transactional_id}"), source },
+        Some(code) if is_denial(code) => denied(kafka, by, source),
+        _ => Error::Fatal { attempt: by, source },
     }
 }

@@ -32,7 +32,7 @@ pub struct MqttConfig {
     #[arg(long, env = "MQTT_TLS")]
     pub mqtt_tls: bool,
 
-    /// File with the authority that signed the broker's certificate (PEM); without it, the system's authorities
+    /// File with the certificates (PEM) of the authorities that may vouch for the broker; the system's if absent
     #[arg(long, env = "MQTT_CA_FILE", requires = "mqtt_tls", value_name = "FILE")]
     pub mqtt_ca_file: Option<PathBuf>,
 
@@ -210,9 +210,16 @@ fn connector(authority: Option<&Path>) -> Result<native_tls::TlsConnector, Confi
     let mut builder = native_tls::TlsConnector::builder();
     if let Some(path) = authority {
         let pem = read("--mqtt-ca-file", path)?;
-        let certificate = native_tls::Certificate::from_pem(&pem)
-            .map_err(|source| ConfigError::Authority { path: path.to_owned(), source })?;
-        builder.add_root_certificate(certificate).disable_built_in_roots(true);
+        let authority = |source| ConfigError::Authority { path: path.to_owned(), source };
+        // OpenSSL takes a file without any for an empty bundle, but says what is wrong with a single one.
+        let mut certificates = native_tls::Certificate::stack_from_pem(&pem).map_err(authority)?;
+        if certificates.is_empty() {
+            certificates.push(native_tls::Certificate::from_pem(&pem).map_err(authority)?);
+        }
+        for certificate in certificates {
+            builder.add_root_certificate(certificate);
+        }
+        builder.disable_built_in_roots(true);
     }
     builder.build().map_err(ConfigError::Tls)
 }

@@ -21,8 +21,9 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 
 use crate::config::Endpoint;
+use crate::fault::Fault;
 use crate::topic::check_topic;
-use crate::wire::{Connect, Fault, Happening, Loop, Qos, Requests, open as open_wire};
+use crate::wire::{Connect, Happening, Loop, Qos, Requests, open as open_wire};
 
 mod shape;
 

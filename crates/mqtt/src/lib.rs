@@ -13,10 +13,12 @@
 
 pub mod config;
 pub mod device;
+mod fault;
 pub mod ledger;
 pub mod subscriber;
 pub mod topic;
 mod wire;
 
 pub use config::{ConfigError, Endpoint, MqttConfig, Version};
-pub use wire::{Fault, LastWill, Qos};
+pub use fault::Fault;
+pub use wire::{LastWill, Qos};

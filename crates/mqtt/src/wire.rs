@@ -1,6 +1,5 @@
 //! Both versions of the client behind one shape: what happened on a connection, and what to ask of it.
 
-use std::error::Error as StdError;
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
@@ -10,6 +9,7 @@ use rumqttc::v5::mqttbytes as five;
 use rumqttc::{NetworkOptions, Outgoing, TlsConfiguration, Transport};
 
 use crate::config::{Endpoint, Version};
+use crate::fault::{self, Fault};
 
 /// Quality of service: how often a message arrives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,46 +52,6 @@ pub struct LastWill {
     pub qos: Qos,
     /// Whether the broker keeps it for later subscribers.
     pub retain: bool,
-}
-
-/// Why a connection ended or did not come about.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum Fault {
-    /// The broker answered the connection with a refusal.
-    #[error("the broker refused the connection: {code}")]
-    Refused {
-        /// The refusal in the protocol's words.
-        code: String,
-        /// Whether trying again with the same settings is pointless.
-        permanent: bool,
-    },
-    /// Another client with the same id connected; trying again would start a tug of war.
-    #[error("another client with the same client id took the session over")]
-    TakenOver,
-    /// The broker ended the connection and said why.
-    #[error("the broker ended the connection: {reason}")]
-    Ended {
-        /// The protocol's word for the reason.
-        reason: String,
-    },
-    /// The broker did not grant a subscription.
-    #[error("the broker refused the subscription to {filter}")]
-    Subscription {
-        /// The filter.
-        filter: String,
-    },
-    /// The network, TLS or the protocol failed.
-    #[error("connecting or talking to the broker")]
-    Connection(#[source] Box<dyn StdError + Send + Sync>),
-}
-
-impl Fault {
-    /// Whether trying again with the same settings is pointless.
-    #[must_use]
-    pub fn is_permanent(&self) -> bool {
-        matches!(self, Self::TakenOver | Self::Subscription { .. } | Self::Refused { permanent: true, .. })
-    }
 }
 
 /// What a session asks for when it connects.
@@ -152,7 +112,15 @@ pub(crate) enum Requests {
 }
 
 /// The loop of a connection.
-pub(crate) enum Loop {
+pub(crate) struct Loop {
+    wire: Wire,
+    /// Whether connections are not encrypted.
+    plain: bool,
+    /// Whether the broker has answered on the connection in hand.
+    answered: bool,
+}
+
+enum Wire {
     V311(Box<rumqttc::EventLoop>),
     V5(Box<rumqttc::v5::EventLoop>),
 }
@@ -171,6 +139,7 @@ pub(crate) fn open(endpoint: &Endpoint, connect: Connect) -> (Requests, Loop) {
     let mut network = NetworkOptions::new();
     network.set_tcp_nodelay(true);
     let (host, port) = (endpoint.address.host.clone(), endpoint.address.port);
+    let plain = endpoint.tls.is_none();
     match endpoint.version {
         Version::V311 => {
             let mut options = rumqttc::MqttOptions::new(connect.client_id, host, port);
@@ -188,7 +157,7 @@ pub(crate) fn open(endpoint: &Endpoint, connect: Connect) -> (Requests, Loop) {
             }
             let (client, mut event_loop) = rumqttc::AsyncClient::new(options, connect.requests);
             event_loop.set_network_options(network);
-            (Requests::V311(client), Loop::V311(Box::new(event_loop)))
+            (Requests::V311(client), Loop { wire: Wire::V311(Box::new(event_loop)), plain, answered: false })
         }
         Version::V5 => {
             let mut options = rumqttc::v5::MqttOptions::new(connect.client_id, host, port);
@@ -210,7 +179,7 @@ pub(crate) fn open(endpoint: &Endpoint, connect: Connect) -> (Requests, Loop) {
                 options.set_last_will(will);
             }
             let (client, event_loop) = rumqttc::v5::AsyncClient::new(options, connect.requests);
-            (Requests::V5(client), Loop::V5(Box::new(event_loop)))
+            (Requests::V5(client), Loop { wire: Wire::V5(Box::new(event_loop)), plain, answered: false })
         }
     }
 }
@@ -281,23 +250,32 @@ impl Loop {
     ///
     /// Not safe to cancel: a packet may be half written.
     pub(crate) async fn poll(&mut self) -> Result<Happening, Fault> {
-        match self {
-            Self::V311(it) => it.poll().await.map(event_v311).map_err(fault_v311),
-            Self::V5(it) => it.poll().await.map(event_v5).map_err(fault_v5),
+        let result = match &mut self.wire {
+            Wire::V311(it) => it.poll().await.map(event_v311).map_err(fault::of_v311),
+            Wire::V5(it) => it.poll().await.map(event_v5).map_err(fault::of_v5),
+        };
+        match &result {
+            Ok(Happening::Connected { .. }) => self.answered = true,
+            Ok(_) => {}
+            Err(Fault::Connection(source)) if self.plain && !self.answered && fault::is_closed(&**source) => {
+                return Err(Fault::NoAnswer);
+            }
+            Err(_) => self.answered = false,
         }
+        result
     }
 
     /// Forgets everything that belonged to the connection that ended: events not yet seen, requests not yet
     /// sent, publishes not yet acknowledged. Who keeps a promise about them keeps its own list.
     pub(crate) fn reset(&mut self) {
-        match self {
-            Self::V311(it) => {
+        match &mut self.wire {
+            Wire::V311(it) => {
                 it.clean();
                 it.pending.clear();
                 it.state.events.clear();
                 it.state.collision = None;
             }
-            Self::V5(it) => {
+            Wire::V5(it) => {
                 it.clean();
                 it.pending.clear();
                 it.state.events.clear();
@@ -389,46 +367,6 @@ fn sent(outgoing: &Outgoing) -> Happening {
         Outgoing::Publish(packet_id) if *packet_id != 0 => Happening::Sent(*packet_id),
         Outgoing::Disconnect => Happening::Farewell,
         _ => Happening::Other,
-    }
-}
-
-fn fault_v311(error: rumqttc::ConnectionError) -> Fault {
-    use rumqttc::{ConnectReturnCode as Code, ConnectionError};
-    match error {
-        ConnectionError::ConnectionRefused(code) => {
-            Fault::Refused { permanent: code != Code::ServiceUnavailable, code: format!("{code:?}") }
-        }
-        other => Fault::Connection(Box::new(other)),
-    }
-}
-
-fn fault_v5(error: rumqttc::v5::ConnectionError) -> Fault {
-    use five::v5::{ConnectReturnCode as Code, DisconnectReasonCode};
-    use rumqttc::v5::{ConnectionError, StateError};
-    match error {
-        ConnectionError::ConnectionRefused(code)
-        | ConnectionError::MqttState(StateError::ConnFail { reason: code }) => {
-            let passing = [
-                Code::ServiceUnavailable,
-                Code::ServerUnavailable,
-                Code::ServerBusy,
-                Code::UnspecifiedError,
-                Code::QuotaExceeded,
-                Code::ConnectionRateExceeded,
-            ];
-            Fault::Refused { permanent: !passing.contains(&code), code: format!("{code:?}") }
-        }
-        ConnectionError::MqttState(StateError::ServerDisconnect { reason_code, reason_string }) => {
-            if reason_code == DisconnectReasonCode::SessionTakenOver {
-                return Fault::TakenOver;
-            }
-            let reason = match reason_string {
-                Some(text) => format!("{reason_code:?}, {text}"),
-                None => format!("{reason_code:?}"),
-            };
-            Fault::Ended { reason }
-        }
-        other => Fault::Connection(Box::new(other)),
     }
 }
 

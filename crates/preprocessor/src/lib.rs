@@ -157,7 +157,7 @@ fn register_schemas(
                 service.ready("registry");
                 return Ok(Some(ids));
             }
-            Err(error) if error.is_passing() => {
+            Err(error) if error.is_passing() && !error.is_denial() => {
                 let error = telltale_service::chain(&error);
                 warn!(error, "registering schemas, will try again");
                 service.not_ready("registry", &error);

@@ -94,7 +94,7 @@ fn register_schema(config: &Config, registry: &Registry, service: &Service) -> R
                 service.ready("registry");
                 return Ok(Some(id));
             }
-            Err(error) if error.is_passing() => {
+            Err(error) if error.is_passing() && !error.is_denial() => {
                 warn!(
                     subject,
                     error = telltale_service::chain(&error),

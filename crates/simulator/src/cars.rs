@@ -34,6 +34,8 @@ pub(crate) struct Sessions {
 struct Context {
     counters: Arc<Counters>,
     ledger: Option<mpsc::Sender<Entry>>,
+    /// Address of the broker, for errors.
+    broker: String,
 }
 
 struct Arrival {
@@ -54,7 +56,8 @@ impl Sessions {
         ledger: Option<mpsc::Sender<Entry>>,
     ) -> Self {
         let (arrivals, rx) = mpsc::channel(ARRIVALS);
-        let context = Arc::new(Context { counters: Arc::clone(counters), ledger });
+        let broker = endpoint.address().to_string();
+        let context = Arc::new(Context { counters: Arc::clone(counters), ledger, broker });
         let stage = service.spawn("sessions", follow_all(rx, Arc::clone(&context)));
         Self { stage, arrivals, context, endpoint, prefix, window }
     }
@@ -255,7 +258,8 @@ async fn follow(arrival: Arrival) -> Result<(), Error> {
                 counters.disconnects.inc();
                 let car = car_id(connection.state.car);
                 if fault.is_permanent() {
-                    return Err(Error::Refused { car, source: fault });
+                    let broker = connection.context.broker.clone();
+                    return Err(Error::Refused { car, broker, source: fault });
                 }
                 let fault = chain(&fault);
                 debug!(car, fault, "disconnected");

@@ -62,10 +62,12 @@ pub enum Error {
         limit: u64,
     },
     /// The broker will never take a car.
-    #[error("{car} cannot connect")]
+    #[error("{car} cannot connect to the MQTT broker at {broker}")]
     Refused {
         /// Name of the car.
         car: String,
+        /// Address of the broker.
+        broker: String,
         /// What the broker said.
         source: telltale_mqtt::Fault,
     },

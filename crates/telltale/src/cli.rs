@@ -199,9 +199,9 @@ pub enum TopicsCommand {
         /// Partitions of the topics that hold the fleet's data
         #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(i32).range(1..=10_000))]
         partitions: i32,
-        /// Replicas of each partition
-        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..=32))]
-        replication: i32,
+        /// Replicas of each partition; if absent, as many as the brokers are set to give a topic
+        #[arg(long, value_parser = clap::value_parser!(i32).range(1..=32))]
+        replication: Option<i32>,
         /// Where to.
         #[command(flatten)]
         connection: Connection,

@@ -190,6 +190,12 @@ impl Engines {
         self.clients.registry.url.clone()
     }
 
+    /// Our settings for the registry.
+    #[must_use]
+    pub fn registry_config(&self) -> RegistryConfig {
+        self.clients.registry.clone()
+    }
+
     /// A client of the registry.
     ///
     /// # Panics

@@ -9,6 +9,7 @@ pub mod differences;
 pub mod engines;
 pub mod readings;
 pub mod records;
+pub mod tls;
 pub mod wire;
 
 use std::time::Duration;

@@ -228,7 +228,7 @@ fn check_topics(config: &LoopConfig, kafka: &KafkaConfig) -> Result<(), crate::E
     let reader = crate::Reader::open(kafka, crate::Isolation::Committed)?;
     let client = reader.consumer().client();
     for topic in config.topics.iter().chain([&config.dead_letters]) {
-        crate::client::partitions(client, &kafka.bootstrap, topic)?;
+        crate::client::partitions(client, kafka, topic)?;
     }
     Ok(())
 }

@@ -152,7 +152,7 @@ impl<S: Step> Worker<'_, S> {
             Some(Err(error)) => return self.consumer_error(error),
         }
         match self.consumer.context().take_refusal() {
-            Some(source) => Err(self.fatal("consuming", source)),
+            Some(source) => Err(self.fatal(&self.consuming(), source)),
             None => Ok(()),
         }
     }

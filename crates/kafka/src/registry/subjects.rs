@@ -54,7 +54,7 @@ impl Registry {
         let attempt = format!("asking for the {what} of subject {subject}");
         let passing = |error: reqwest::Error| {
             let source = SRCError::retryable_with_cause(error, "the call failed");
-            RegistryError::Passing { attempt: attempt.clone(), url: self.url.clone(), source }
+            self.unanswered(attempt.clone(), source)
         };
         let mut request =
             self.subjects.client.get(format!("{}/subjects/{}/{what}", self.url, escaped(subject)));
@@ -76,7 +76,7 @@ impl Registry {
         }
         let said = response.json::<Refusal>().ok();
         let (code, message) = said.map_or((code, String::new()), |it| (it.error_code, it.message));
-        Err(RegistryError::Refused { attempt, url: self.url.clone(), code, message })
+        Err(self.refused(attempt, code, message))
     }
 }
 

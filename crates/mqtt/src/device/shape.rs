@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::fault::Fault;
 use crate::topic::TopicError;
-use crate::wire::{Fault, LastWill};
+use crate::wire::LastWill;
 
 /// What a device's session is like.
 #[derive(Debug, Clone)]

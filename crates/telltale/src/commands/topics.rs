@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::ops::ControlFlow;
 
 use telltale_kafka::reader::{Followed, Start};
-use telltale_kafka::topics::{Created, Topics};
+use telltale_kafka::topics::{AS_BROKERS_ARE_SET, Created, Topics};
 use telltale_kafka::{Isolation, Reader, Registry};
 use tokio_util::sync::CancellationToken;
 
@@ -24,7 +24,7 @@ const LAST: u64 = 10;
 pub fn run(command: TopicsCommand, stop: &CancellationToken) -> Result<(), Error> {
     match command {
         TopicsCommand::Create { partitions, replication, connection } => {
-            create(&connection, partitions, replication)
+            create(&connection, partitions, replication.unwrap_or(AS_BROKERS_ARE_SET))
         }
         TopicsCommand::List { connection } => list(&connection),
         TopicsCommand::Tail(args) => tail(&args, stop),

@@ -1,7 +1,8 @@
 //! The state that a test of whole services begins with: the topics of the design, empty.
 
-use telltale_kafka::Group;
+use reqwest::blocking::{Client, RequestBuilder};
 use telltale_kafka::topics::{Created, Topics};
+use telltale_kafka::{Group, RegistryConfig};
 use telltale_records::topics::{ALL, TopicSpec};
 
 use super::{Engines, wait_until};
@@ -19,7 +20,7 @@ pub(super) fn empty(engines: &Engines) {
         topics.delete(&topic.name).expect("a topic can be deleted");
     }
     wait_until("the topics are gone", || topics.list().is_ok_and(|it| it.is_empty()));
-    delete_subjects(&engines.registry_url());
+    delete_subjects(&engines.registry_config());
 }
 
 /// Makes the topics of the design, and waits until nothing is known of earlier ones of these names.
@@ -40,15 +41,36 @@ pub(super) fn create_topics(engines: &Engines, partitions: i32) {
     }
 }
 
+/// A client that trusts the registry's authority.
+fn client(registry: &RegistryConfig) -> Client {
+    let mut client = Client::builder();
+    if let Some(path) = &registry.registry_ca {
+        let pem = std::fs::read(path).expect("the authority's certificate can be read");
+        client = client.tls_certs_only(reqwest::Certificate::from_pem_bundle(&pem).expect("it is PEM"));
+    }
+    client.build().expect("a client can be made")
+}
+
 /// A subject is deleted twice: first so that it can be brought back, then for good.
-fn delete_subjects(url: &str) {
-    let client = reqwest::blocking::Client::new();
-    let subjects = client.get(format!("{url}/subjects")).send().and_then(|it| it.json::<Vec<String>>());
+fn delete_subjects(registry: &RegistryConfig) {
+    let url = &registry.url;
+    let client = client(registry);
+    let call = |request: RequestBuilder| {
+        let password = registry
+            .registry_password_file
+            .as_ref()
+            .map(|it| std::fs::read_to_string(it).expect("a password"));
+        match (&registry.registry_user, password) {
+            (Some(user), Some(password)) => request.basic_auth(user, password.lines().next()).send(),
+            _ => request.send(),
+        }
+    };
+    let subjects = call(client.get(format!("{url}/subjects"))).and_then(|it| it.json::<Vec<String>>());
     for subject in subjects.expect("the registry lists its subjects") {
         let subject = subject.replace('/', "%2F");
         for permanent in ["false", "true"] {
             let url = format!("{url}/subjects/{subject}?permanent={permanent}");
-            let answer = client.delete(url).send().and_then(reqwest::blocking::Response::error_for_status);
+            let answer = call(client.delete(url)).and_then(reqwest::blocking::Response::error_for_status);
             answer.expect("a subject can be deleted");
         }
     }

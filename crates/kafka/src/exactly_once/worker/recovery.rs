@@ -11,6 +11,7 @@ use super::super::assignment::committed;
 use super::super::{Begin, Error, Fault, Health, Step};
 use super::Worker;
 use crate::client::{self, REQUEST};
+use crate::denial::is_denial;
 use crate::transaction::{Failure, TransactionalProducer};
 
 /// How long one attempt to start the producer may keep the consumer from being polled.
@@ -113,13 +114,18 @@ impl<S: Step> Worker<'_, S> {
                     .unwrap_or(crate::Error::Fatal { attempt: "reading".to_owned(), source: error }))?
             }
             KafkaError::MessageConsumption(code) if !crate::error::passing(*code) => {
-                Err(self.fatal("consuming", error))
+                Err(self.fatal(&self.consuming(), error))
             }
             _ => {
                 warn!(worker = self.index, %error, "consuming");
                 Ok(())
             }
         }
+    }
+
+    /// What a consumer does, for an error that concerns one of its topics or the group.
+    pub(super) fn consuming(&self) -> String {
+        format!("consuming {} in group {}", self.config.topics.join(", "), self.config.group)
     }
 
     /// Says which position Kafka no longer has; `None` when all are there (again).
@@ -133,8 +139,7 @@ impl<S: Step> Worker<'_, S> {
                 (Some(Offset::Offset(offset)), _) | (_, Offset::Offset(offset)) => offset,
                 _ => continue,
             };
-            let there =
-                client::watermarks(self.consumer.client(), &self.kafka.bootstrap, topic, partition).ok()?;
+            let there = client::watermarks(self.consumer.client(), self.kafka, topic, partition).ok()?;
             if position < there.start || position > there.end {
                 return Some(crate::Error::OffsetOutOfRange {
                     group: self.config.group.clone(),
@@ -155,6 +160,9 @@ impl<S: Step> Worker<'_, S> {
         self.start_over();
         let failure = match failure {
             Failure::Abort(error) => match self.producer.as_ref().expect("it has just failed").abort() {
+                Ok(_) if error.rdkafka_error_code().is_some_and(is_denial) => {
+                    return Err(self.fatal("committing a transaction", error));
+                }
                 Ok(refused) if refused.is_empty() => {
                     self.back_off("committing a transaction", &error);
                     return Ok(());
@@ -212,7 +220,7 @@ impl<S: Step> Worker<'_, S> {
     }
 
     pub(super) fn fatal(&self, attempt: &str, source: KafkaError) -> Error<S::Error> {
-        crate::transactional::fatal(&self.transactional_id, attempt, source).into()
+        crate::transactional::fatal(self.kafka, &self.transactional_id, attempt, source).into()
     }
 }
 
