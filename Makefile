@@ -53,6 +53,7 @@ test-engines: tools ## Run the tests that hold on real engines against Kafka, Hi
 check: tools ## Check format, lints, licences, documentation, architecture
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --release --workspace --all-targets -- --deny warnings
+	$(CARGO) clippy --release --workspace --test secured -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --release --workspace --no-deps --document-private-items
 	@if $(CARGO) deny --version >/dev/null 2>&1; then \
 		$(CARGO) deny check bans licenses sources; \
