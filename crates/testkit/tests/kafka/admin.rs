@@ -101,12 +101,16 @@ fn settings_of_topics_are_shown_with_their_source_and_changed() {
     assert_ne!(before["cleanup.policy"].1, ConfigSource::DynamicTopic);
 
     // Replaces all: what is not named goes back to its default.
-    let change = AlterConfig::new(ResourceSpecifier::Topic(&topic)).set("cleanup.policy", "compact");
+    let change = AlterConfig::new(ResourceSpecifier::Topic(&topic))
+        .set("cleanup.policy", "compact")
+        .set("retention.ms", "2000000");
     let altered = wait(admin(&kafka).alter_configs([&change], &options())).unwrap();
     assert!(altered[0].is_ok(), "{altered:?}");
     wait_until("the settings are replaced", || {
         let now = settings(&kafka, &topic);
-        now["cleanup.policy"].0 == "compact" && now["max.message.bytes"].0 == "1048588"
+        now["cleanup.policy"].0 == "compact"
+            && now["retention.ms"].0 == "2000000"
+            && now["max.message.bytes"].0 == "1048588"
     });
 
     // Changes single ones.
@@ -131,7 +135,9 @@ fn settings_of_topics_are_shown_with_their_source_and_changed() {
         let now = settings(&kafka, &topic);
         let mut policies: Vec<_> = now["cleanup.policy"].0.split(',').collect();
         policies.sort_unstable();
-        now["max.message.bytes"].0 == "7000" && policies == ["compact", "delete"]
+        now["max.message.bytes"].0 == "7000"
+            && now["retention.ms"].0 == "604800000"
+            && policies == ["compact", "delete"]
     });
 }
 

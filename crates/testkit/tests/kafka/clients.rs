@@ -135,8 +135,13 @@ pub(crate) fn read_from(
     offset: Offset,
     settings: &[(&str, &str)],
 ) -> Vec<Record> {
-    let mut all =
-        vec![("group.id", "reader"), ("enable.auto.commit", "false"), ("enable.partition.eof", "true")];
+    // librdkafka reads only what is committed unless it is told otherwise.
+    let mut all = vec![
+        ("group.id", "reader"),
+        ("enable.auto.commit", "false"),
+        ("enable.partition.eof", "true"),
+        ("isolation.level", "read_uncommitted"),
+    ];
     all.extend_from_slice(settings);
     let consumer: BaseConsumer = config(servers, &all).create().unwrap();
     let metadata = consumer.fetch_metadata(Some(topic), PATIENCE).unwrap();

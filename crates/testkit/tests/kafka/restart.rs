@@ -153,6 +153,8 @@ struct Transactions {
     topic: String,
     group: String,
     producer: RawProducer,
+    /// Has committed, and wants to know what became of it.
+    ended: RawProducer,
 }
 
 impl Transactions {
@@ -162,11 +164,13 @@ impl Transactions {
         assert_eq!((producer.add_partition(), producer.write("aborted"), producer.end(false)), (0, None, 0));
         assert_eq!((producer.add_partition(), producer.write("open")), (0, None));
         assert_eq!((producer.add_group(&group), producer.stage(&group, 7)), (0, 0));
-        Self { topic, group, producer }
+        let mut ended = RawProducer::begin(kafka, &kafka.name("ended"), &kafka.topic("ended", &[]), 60_000);
+        assert_eq!((ended.add_partition(), ended.write("kept"), ended.end(true)), (0, None, 0));
+        Self { topic, group, producer, ended }
     }
 
     fn after(mut self, kafka: &Kafka) {
-        let Self { topic, group, producer } = &mut self;
+        let Self { topic, group, producer, ended } = &mut self;
         let committed =
             || -> Vec<String> { kafka.connect().read(topic, true).into_iter().map(|it| it.1).collect() };
         kafka.connect().await_topic(topic, 1);
@@ -177,6 +181,9 @@ impl Transactions {
         assert_eq!((producer.write("still open"), producer.end(true)), (None, 0));
         wait_until("it is committed", || committed() == ["open", "still open"]);
         wait_until("so is the offset", || stable_offset(kafka, group, topic) == Ok(7));
+        ended.client = Client::coordinator(kafka.servers(), Coordinates::Transaction, &ended.name);
+        wait_until("the end is still known", || ended.end(true) == 0);
+        assert_eq!(ended.end(false), 48, "it was committed");
         let next = RawProducer::begin(kafka, &producer.name, topic, 60_000);
         assert_eq!((next.id, next.epoch > producer.epoch), (producer.id, true), "epochs go on");
     }
