@@ -13,12 +13,14 @@ import com.hivemq.extension.sdk.api.auth.parameter.SimpleAuthInput;
 import com.hivemq.extension.sdk.api.auth.parameter.SimpleAuthOutput;
 import com.hivemq.extension.sdk.api.auth.parameter.TopicPermission.MqttActivity;
 import com.hivemq.extension.sdk.api.packets.connect.ConnackReasonCode;
+import com.hivemq.extension.sdk.api.packets.general.Qos;
 import com.hivemq.extension.sdk.api.parameter.ExtensionStartInput;
 import com.hivemq.extension.sdk.api.parameter.ExtensionStartOutput;
 import com.hivemq.extension.sdk.api.parameter.ExtensionStopInput;
 import com.hivemq.extension.sdk.api.parameter.ExtensionStopOutput;
 import com.hivemq.extension.sdk.api.services.Services;
 import com.hivemq.extension.sdk.api.services.builder.Builders;
+import com.hivemq.extension.sdk.api.services.publish.Publish;
 import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.nio.charset.StandardCharsets;
@@ -30,6 +32,7 @@ import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.TimeUnit;
 
 /** Starts the broker and stays until it is asked to end. */
 public final class Launcher {
@@ -41,14 +44,13 @@ public final class Launcher {
                 .withConfigurationFolder(folder.resolve("conf"))
                 .withDataFolder(folder.resolve("data"))
                 .withExtensionsFolder(folder.resolve("extensions"));
-        if (arguments.length > 2) {
-            builder.withEmbeddedExtension(EmbeddedExtension.builder()
-                    .withId("telltale-login")
-                    .withName("Users, passwords and permissions")
-                    .withVersion("1")
-                    .withExtensionMain(new Logins(Path.of(arguments[1]), Path.of(arguments[2])))
-                    .build());
-        }
+        Logins logins = arguments.length > 2 ? new Logins(Path.of(arguments[1]), Path.of(arguments[2])) : null;
+        builder.withEmbeddedExtension(EmbeddedExtension.builder()
+                .withId("telltale")
+                .withName("Dropped messages; users, passwords and permissions")
+                .withVersion("1")
+                .withExtensionMain(new Extension(logins))
+                .build());
         CountDownLatch asked = new CountDownLatch(1);
         CountDownLatch ended = new CountDownLatch(1);
         Runtime.getRuntime().addShutdownHook(new Thread(() -> finish(asked, ended)));
@@ -72,6 +74,42 @@ public final class Launcher {
         }
     }
 
+    /** Tells how many messages were dropped, and lets in the users of a list if there is one. */
+    private static final class Extension implements ExtensionMain {
+        private static final String DROPPED = "$SYS/broker/publish/messages/dropped";
+        private final Logins logins;
+
+        Extension(Logins logins) {
+            this.logins = logins;
+        }
+
+        @Override
+        public void extensionStart(ExtensionStartInput input, ExtensionStartOutput output) {
+            if (logins != null) {
+                Services.securityRegistry().setAuthenticatorProvider(ignored -> logins);
+            }
+            Services.extensionExecutorService().scheduleAtFixedRate(this::tell, 1, 1, TimeUnit.SECONDS);
+        }
+
+        @Override
+        public void extensionStop(ExtensionStopInput input, ExtensionStopOutput output) {}
+
+        /**
+         * Tells HiveMQ's own count since its start, where mosquitto and our embedded broker tell theirs; only to those who
+         * subscribe to this very topic, since HiveMQ lets # take in topics that begin with $.
+         */
+        private void tell() {
+            long dropped = Services.metricRegistry().counter("com.hivemq.messages.dropped.count").getCount();
+            Publish count = Builders.publish()
+                    .topic(DROPPED)
+                    .qos(Qos.AT_MOST_ONCE)
+                    .payload(StandardCharsets.UTF_8.encode(Long.toString(dropped)))
+                    .build();
+            Services.subscriptionStore().iterateAllSubscribersWithTopicFilter(DROPPED, (context, subscriber) ->
+                    Services.publishService().publishToClient(count, subscriber.getClientId()));
+        }
+    }
+
     /** A user's password and what its role may do. */
     private record Login(byte[] password, List<Right> rights) {}
 
@@ -79,7 +117,7 @@ public final class Launcher {
     private record Right(MqttActivity activity, String filter) {}
 
     /** Lets in the users of a list; each may do what its role may, and nothing else. */
-    private static final class Logins implements ExtensionMain, SimpleAuthenticator {
+    private static final class Logins implements SimpleAuthenticator {
         private final Map<String, Login> users = new HashMap<>();
 
         Logins(Path logins, Path permissions) throws IOException {
@@ -105,14 +143,6 @@ public final class Launcher {
                     .map(line -> line.trim().split("\\s+", 3))
                     .toList();
         }
-
-        @Override
-        public void extensionStart(ExtensionStartInput input, ExtensionStartOutput output) {
-            Services.securityRegistry().setAuthenticatorProvider(ignored -> this);
-        }
-
-        @Override
-        public void extensionStop(ExtensionStopInput input, ExtensionStopOutput output) {}
 
         @Override
         public void onConnect(SimpleAuthInput input, SimpleAuthOutput output) {

@@ -2,6 +2,9 @@
 //!
 //! Everything here runs on one thread and never waits.
 
+mod dropped;
+mod sharing;
+
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -41,6 +44,9 @@ pub(super) struct Hub {
     /// Wakes publishers that wait because a session's queue was full.
     pub(super) relieved: Rc<Notify>,
     found: Vec<Subscription>,
+    /// Messages dropped since the start, and how many were told last.
+    dropped: u64,
+    told: Option<u64>,
 }
 
 /// A connection's hold on its session.
@@ -74,6 +80,8 @@ impl Hub {
             retained_bytes: 0,
             relieved: Rc::new(Notify::new()),
             found: Vec::new(),
+            dropped: 0,
+            told: None,
         }
     }
 
@@ -90,7 +98,9 @@ impl Hub {
                 session.wake = Rc::new(Notify::new());
                 session.absent_since = None;
                 session.expiry_seconds = expiry_seconds;
-                return Attached { key, connection, present: true, wake: Rc::clone(&session.wake) };
+                let wake = Rc::clone(&session.wake);
+                self.take_over(key);
+                return Attached { key, connection, present: true, wake };
             }
             self.remove(key);
         }
@@ -114,7 +124,10 @@ impl Hub {
                 self.remove(key);
                 None
             }
-            seconds => Some(seconds),
+            seconds => {
+                self.hand_over(key);
+                Some(seconds)
+            }
         }
     }
 
@@ -179,15 +192,10 @@ impl Hub {
             }
             let Some(session) = self.sessions.get_mut(&it.session) else { continue };
             if session.queued_bytes > limits.queued_bytes {
-                if session.dropped == 0 {
-                    let client_id = &session.client_id;
-                    warn!(client_id, limit_bytes = limits.queued_bytes, "queue is full, dropping messages");
-                }
-                session.dropped += 1;
+                self.count_dropped(it.session, 1, "its queue is full");
                 continue;
             }
-            let retain = message.retain && it.retain_as_published;
-            session.enqueue(message, it.qos.min(message.qos), retain, it.identifier);
+            session.enqueue(message, it, message.retain && it.retain_as_published);
             given += 1;
         }
         Offer::Taken(given)
@@ -226,8 +234,9 @@ impl Hub {
             no_local: filter.no_local,
             retain_as_published: filter.retain_as_published,
             identifier,
+            group: group.map(|_| filter.text.as_str().into()),
         };
-        let new = self.index.insert(group, text, subscription);
+        let new = self.index.insert(group, text, subscription.clone());
         if group.is_none() && (filter.retain_handling == 0 || (filter.retain_handling == 1 && new)) {
             self.retained.retain(|_, it| !it.is_expired());
             let kept: Vec<_> = if text.contains(['+', '#']) {
@@ -236,8 +245,11 @@ impl Hub {
                 self.retained.get(text).into_iter().collect()
             };
             for message in kept {
-                session.enqueue(message, filter.qos.min(message.qos), true, identifier);
+                session.enqueue(message, &subscription, true);
             }
+        }
+        if group.is_some() {
+            self.take_over(key);
         }
         filter.qos
     }
@@ -260,10 +272,11 @@ impl Hub {
         let low = self.limits.queued_bytes / 2;
         let Some(session) = self.sessions.get_mut(&key) else { return };
         let before = session.queued_bytes;
-        session.fill(peer, out);
+        let too_large = session.fill(peer, out);
         if before > low && session.queued_bytes <= low {
             self.relieved.notify_waiters();
         }
+        self.count_dropped(key, too_large, "they are larger than its client takes");
     }
 
     fn remove(&mut self, key: SessionKey) {
@@ -276,8 +289,9 @@ impl Hub {
         self.by_client.remove(&session.client_id);
         if session.dropped > 0 {
             let (client_id, dropped) = (&session.client_id, session.dropped);
-            warn!(client_id, dropped, "session ends after its queue was full");
+            warn!(client_id, dropped, "session ends, messages for it were dropped");
         }
+        self.inherit(session.into_shared());
         // Publishers may have waited for its queue.
         self.relieved.notify_waiters();
     }
@@ -288,16 +302,16 @@ mod tests {
     use super::super::packet::Publish;
     use super::*;
 
-    fn hub(patience: Duration) -> Hub {
+    pub(super) fn hub(patience: Duration) -> Hub {
         Hub::new(Limits { queued_bytes: 500, retained_bytes: 1000, patience })
     }
 
-    fn message(topic: &str, qos: u8, retain: bool, payload: &[u8]) -> Rc<Message> {
+    pub(super) fn message(topic: &str, qos: u8, retain: bool, payload: &[u8]) -> Rc<Message> {
         let publish = Publish { qos, retain, packet_id: 1, topic, properties: &[], expiry: None, payload };
         Message::from_publish(&publish)
     }
 
-    fn subscribe(hub: &mut Hub, key: SessionKey, text: &str, qos: u8) -> Vec<u8> {
+    pub(super) fn subscribe(hub: &mut Hub, key: SessionKey, text: &str, qos: u8) -> Vec<u8> {
         let text = text.to_owned();
         let filter = Filter { text, qos, no_local: false, retain_as_published: false, retain_handling: 0 };
         hub.subscribe(key, &Subscribe { packet_id: 1, identifier: 0, filters: vec![filter] })

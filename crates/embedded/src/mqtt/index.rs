@@ -1,6 +1,7 @@
 //! Who subscribes to what: filters, and the sessions a topic reaches.
 
 use std::collections::HashMap;
+use std::rc::Rc;
 
 /// Name of a session in the hub.
 pub(super) type SessionKey = usize;
@@ -14,6 +15,8 @@ pub(super) struct Subscription {
     pub(super) retain_as_published: bool,
     /// 0 where there is none.
     pub(super) identifier: u32,
+    /// The whole filter of a shared subscription.
+    pub(super) group: Option<Rc<str>>,
 }
 
 /// All subscriptions; filters without wildcards are found by their hash, the others one by one.
@@ -31,6 +34,16 @@ struct Shared {
     filter: String,
     members: Vec<Subscription>,
     turn: usize,
+}
+
+impl Shared {
+    fn turn(&mut self, absent: impl Fn(SessionKey) -> bool) -> Option<Subscription> {
+        let count = self.members.len();
+        let mut turns = (0..count).map(|it| (self.turn + it) % count);
+        let taker = turns.find(|&it| !absent(self.members[it].session))?;
+        self.turn = taker + 1;
+        Some(self.members[taker].clone())
+    }
 }
 
 /// Splits `$share/group/filter` into group and filter; a filter that is not shared has no group.
@@ -127,15 +140,20 @@ impl Index {
             }
         }
         for shared in self.shared.iter_mut().filter(|it| matches(&it.filter, topic)) {
-            let count = shared.members.len();
-            let turns = (0..count).map(|it| (shared.turn + it) % count);
-            let taker =
-                turns.clone().find(|&it| !absent(shared.members[it].session)).or(turns.clone().next());
-            if let Some(taker) = taker {
-                shared.turn = taker + 1;
-                found.push(shared.members[taker].clone());
-            }
+            let taker = shared.turn(&absent).or_else(|| shared.turn(|_| false));
+            found.extend(taker);
         }
+    }
+
+    /// The member of a shared subscription whose turn it is, of those that are not absent.
+    pub(super) fn turn(
+        &mut self,
+        group: &str,
+        filter: &str,
+        absent: impl Fn(SessionKey) -> bool,
+    ) -> Option<SessionKey> {
+        let shared = self.shared.iter_mut().find(|it| it.group == group && it.filter == filter)?;
+        shared.turn(absent).map(|it| it.session)
     }
 
     fn list(&mut self, group: Option<&str>, filter: &str) -> &mut Vec<Subscription> {
@@ -165,7 +183,7 @@ mod tests {
     use super::*;
 
     fn subscription(session: SessionKey, qos: u8) -> Subscription {
-        Subscription { session, qos, no_local: false, retain_as_published: false, identifier: 0 }
+        Subscription { session, qos, no_local: false, retain_as_published: false, identifier: 0, group: None }
     }
 
     #[test]

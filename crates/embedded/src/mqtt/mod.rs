@@ -11,6 +11,8 @@
 //! acknowledgements, so a stalled bridge slows its cars down instead of losing their readings. A session
 //! whose client is away holds them up for a limited time only.
 //!
+//! What it drops all the same is counted on `$SYS/broker/publish/messages/dropped`, as mosquitto does it.
+//!
 //! Sessions and retained messages end with the process. It is for laptops and tests.
 
 mod connection;
@@ -36,6 +38,9 @@ use hub::{Hub, Limits};
 
 /// Stack of the broker's thread.
 const STACK_BYTES: usize = 2 << 20;
+
+/// How often the broker tells how many messages it has dropped, if that has changed.
+const TELL: Duration = Duration::from_secs(1);
 
 /// How the broker runs.
 #[derive(Debug, Clone)]
@@ -138,6 +143,7 @@ async fn accept(listener: TcpListener, config: Config, mut stopped: oneshot::Rec
     let hub = Rc::new(RefCell::new(Hub::new(limits)));
     let config = Rc::new(config);
     let mut connections = JoinSet::new();
+    let mut tell = tokio::time::interval(TELL);
     info!(address = ?listener.local_addr().ok(), "MQTT broker is listening");
     loop {
         // All are safe to cancel.
@@ -152,6 +158,7 @@ async fn accept(listener: TcpListener, config: Config, mut stopped: oneshot::Rec
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
             },
+            _ = tell.tick() => hub.borrow_mut().tell_dropped(),
             Some(ended) = connections.join_next() => if let Err(error) = ended {
                 warn!(%error, "a connection's task failed");
             },

@@ -283,6 +283,9 @@ fn subscribe(version: Version, reader: &mut Reader<'_>) -> Result<Packet<'static
         if qos > 2 || retain_handling > 2 || (version == Version::V311 && options > 2) {
             return Err(malformed("options of a subscription that do not exist"));
         }
+        if options & 4 != 0 && text.starts_with("$share/") {
+            return Err(protocol_error("a shared subscription without a client's own messages"));
+        }
         filters.push(Filter {
             text,
             qos,

@@ -7,6 +7,7 @@ use std::time::Instant;
 use bytes::BytesMut;
 use tokio::sync::Notify;
 
+use super::index::Subscription;
 use super::packet::Version;
 use super::write::{self, Delivery, Message};
 
@@ -40,11 +41,13 @@ pub(super) struct Session {
 }
 
 #[derive(Debug)]
-struct Queued {
+pub(super) struct Queued {
     message: Rc<Message>,
     qos: u8,
     retain: bool,
     identifier: u32,
+    /// The filter of the shared subscription that the message came by, if it was one.
+    pub(super) group: Option<Rc<str>>,
 }
 
 #[derive(Debug)]
@@ -81,12 +84,35 @@ impl Session {
         }
     }
 
-    pub(super) fn enqueue(&mut self, message: &Rc<Message>, qos: u8, retain: bool, identifier: u32) {
-        self.queued_bytes += message.size();
-        self.queue.push_back(Queued { message: Rc::clone(message), qos, retain, identifier });
+    pub(super) fn enqueue(&mut self, message: &Rc<Message>, by: &Subscription, retain: bool) {
+        let qos = by.qos.min(message.qos);
+        let (message, group) = (Rc::clone(message), by.group.clone());
+        self.requeue(Queued { message, qos, retain, identifier: by.identifier, group });
+    }
+
+    /// Queues what was queued for another session before.
+    pub(super) fn requeue(&mut self, queued: Queued) {
+        self.queued_bytes += queued.message.size();
+        self.queue.push_back(queued);
         if self.absent_since.is_none() {
             self.wake.notify_one();
         }
+    }
+
+    /// Takes what waits out of the queue, if it came by a shared subscription.
+    pub(super) fn take_shared(&mut self) -> VecDeque<Queued> {
+        let queue = std::mem::take(&mut self.queue);
+        let (taken, kept): (VecDeque<_>, VecDeque<_>) = queue.into_iter().partition(|it| it.group.is_some());
+        self.queue = kept;
+        self.queued_bytes -= taken.iter().map(|it| it.message.size()).sum::<usize>();
+        taken
+    }
+
+    /// What the members of its groups inherit of a session that ends; a message of QoS 2 that is on its way
+    /// may have arrived and goes to nobody else.
+    pub(super) fn into_shared(self) -> Vec<Queued> {
+        let on_the_way = self.in_flight.into_iter().map(|it| it.queued).filter(|it| it.qos == 1);
+        on_the_way.chain(self.queue).filter(|it| it.group.is_some()).collect()
     }
 
     /// Writes what was on its way when the last connection ended, in its old order and with its old packet
@@ -101,8 +127,10 @@ impl Session {
         }
     }
 
-    /// Writes queued messages until the client's window or the buffer is full.
-    pub(super) fn fill(&mut self, peer: Peer, out: &mut BytesMut) {
+    /// Writes queued messages until the client's window or the buffer is full; returns how many were too large
+    /// for the client.
+    pub(super) fn fill(&mut self, peer: Peer, out: &mut BytesMut) -> u64 {
+        let mut too_large = 0;
         while out.len() < OUT_BYTES {
             let Some(front) = self.queue.front() else { break };
             if front.qos > 0 && self.in_flight.len() >= usize::from(peer.window) {
@@ -110,7 +138,11 @@ impl Session {
             }
             let queued = self.queue.pop_front().expect("the queue has a front");
             self.queued_bytes -= queued.message.size();
-            if queued.message.is_expired() || write::publish_size(&queued.message) > peer.max_packet_bytes {
+            if queued.message.is_expired() {
+                continue;
+            }
+            if write::publish_size(&queued.message) > peer.max_packet_bytes {
+                too_large += 1;
                 continue; // the standard says to go on as if it were sent
             }
             if queued.qos == 0 {
@@ -124,6 +156,7 @@ impl Session {
         if self.queue.is_empty() && self.queue.capacity() > 4096 {
             self.queue.shrink_to(0);
         }
+        too_large
     }
 
     /// The client has a message of QoS 1, or is done with one of QoS 2; returns whether it was on its way.
@@ -161,7 +194,7 @@ impl Session {
 }
 
 fn write_publish(out: &mut BytesMut, peer: Peer, queued: &Queued, packet_id: u16, duplicate: bool) {
-    let Queued { message, qos, retain, identifier } = queued;
+    let Queued { message, qos, retain, identifier, group: _ } = queued;
     let delivery = Delivery { qos: *qos, retain: *retain, duplicate, packet_id, identifier: *identifier };
     write::publish(out, peer.version, message, delivery);
 }
@@ -183,13 +216,21 @@ mod tests {
         })
     }
 
+    const BY: Subscription = Subscription {
+        session: 0,
+        qos: 1,
+        no_local: false,
+        retain_as_published: false,
+        identifier: 0,
+        group: None,
+    };
     const PEER: Peer = Peer { version: Version::V311, window: 2, max_packet_bytes: 1000 };
 
     #[test]
     fn the_window_holds_messages_back_until_they_are_settled() {
         let mut session = Session::new("c".into());
         for _ in 0..3 {
-            session.enqueue(&message(b"x"), 1, false, 0);
+            session.enqueue(&message(b"x"), &BY, false);
         }
         let mut out = BytesMut::new();
         session.fill(PEER, &mut out);
@@ -204,10 +245,10 @@ mod tests {
     #[test]
     fn a_message_that_is_too_large_for_the_client_does_not_stop_the_others() {
         let mut session = Session::new("c".into());
-        session.enqueue(&message(&[0; 2000]), 1, false, 0);
-        session.enqueue(&message(b"x"), 1, false, 0);
+        session.enqueue(&message(&[0; 2000]), &BY, false);
+        session.enqueue(&message(b"x"), &BY, false);
         let mut out = BytesMut::new();
-        session.fill(PEER, &mut out);
+        assert_eq!(session.fill(PEER, &mut out), 1);
         assert_eq!(session.in_flight.len(), 1);
         assert!(out.len() < 20);
     }
@@ -217,7 +258,7 @@ mod tests {
         let mut session = Session::new("c".into());
         let mut out = BytesMut::new();
         for round in 0..70_000 {
-            session.enqueue(&message(b"x"), 1, false, 0);
+            session.enqueue(&message(b"x"), &BY, false);
             session.fill(PEER, &mut out);
             out.clear();
             if round > 0 {
