@@ -15,13 +15,14 @@ use std::collections::VecDeque;
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use tokio::sync::Notify;
 
 use crate::config::Endpoint;
 use crate::fault::Fault;
+use crate::reconnect;
 use crate::topic::check_topic;
 use crate::wire::{Connect, Happening, Loop, Qos, Requests, open as open_wire};
 
@@ -32,8 +33,6 @@ pub use shape::{Event, Options, PublishError, Token};
 /// Requests besides publishes of the window that may wait for the loop: publishes of QoS 0, a subscription
 /// and a farewell.
 const SPARE_REQUESTS: usize = 16;
-/// First and longest pause before connecting again.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 
 /// Publishes on a session; clones share it. Never waits, so it may be used from any thread.
 #[derive(Debug, Clone)]
@@ -208,8 +207,11 @@ impl Session {
     /// Not safe to cancel: run it in a task of its own, and end that task by [`Publisher::close`].
     pub async fn next(&mut self) -> Option<Event> {
         while !self.ended {
-            if self.failures > 0 && self.shared.pause(self.options.seed, self.failures).await {
-                break;
+            if self.failures > 0 {
+                reconnect::wait(&self.shared.closing, self.options.seed, self.failures).await;
+                if self.shared.lock().closing {
+                    break;
+                }
             }
             match self.event_loop.poll().await {
                 Ok(happening) => {
@@ -314,27 +316,6 @@ impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    /// Waits before the next attempt to connect; returns whether the session was closed meanwhile.
-    async fn pause(&self, seed: u64, failures: u32) -> bool {
-        // Both are safe to cancel.
-        tokio::select! {
-            () = tokio::time::sleep(pause(seed, failures)) => {}
-            () = self.closing.notified() => {}
-        }
-        self.lock().closing
-    }
-}
-
-/// Doubles with each failure up to a limit, and differs from client to client so that a fleet does not come
-/// back at one instant.
-pub(crate) fn pause(seed: u64, failures: u32) -> Duration {
-    let (first, longest) = PAUSES;
-    let whole = first.saturating_mul(1 << failures.saturating_sub(1).min(10)).min(longest);
-    let mut hasher = DefaultHasher::new();
-    (seed, failures).hash(&mut hasher);
-    let share = (hasher.finish() % 1000) as f64 / 1000.0;
-    whole.mul_f64(0.5 + share / 2.0)
 }
 
 #[cfg(test)]
@@ -377,15 +358,5 @@ mod tests {
         publisher.close();
         assert!(session.next().await.is_none());
         assert!(session.next().await.is_none());
-    }
-
-    #[test]
-    fn pauses_grow_to_a_limit_and_differ() {
-        for failures in 1..100 {
-            let pause = pause(7, failures);
-            assert!(PAUSES.0 / 2 <= pause && pause <= PAUSES.1, "{failures}: {pause:?}");
-        }
-        assert!(pause(7, 30) >= PAUSES.1 / 2);
-        assert_ne!(pause(7, 5), pause(8, 5));
     }
 }

@@ -15,6 +15,7 @@ pub mod config;
 pub mod device;
 mod fault;
 pub mod ledger;
+mod reconnect;
 pub mod subscriber;
 pub mod topic;
 mod wire;

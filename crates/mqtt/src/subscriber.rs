@@ -20,9 +20,10 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 
 use crate::config::Endpoint;
-use crate::device::pause;
 use crate::fault::Fault;
 use crate::wire::{Connect, Happening, Loop, Qos, Requests, open as open_wire};
+use crate::reconnect;
+use crate::wire::{Connect, Fault, Happening, Loop, Qos, Requests, open as open_wire};
 
 /// Requests besides acknowledgements that may wait for the loop: a subscription and a farewell.
 const SPARE_REQUESTS: usize = 16;
@@ -202,8 +203,11 @@ impl Session {
     /// Returns a fault that trying again will not mend.
     pub async fn next(&mut self) -> Result<Option<Event>, Fault> {
         while !self.ended {
-            if self.failures > 0 && self.shared.pause(self.seed, self.failures).await {
-                break;
+            if self.failures > 0 {
+                reconnect::wait(&self.shared.closing, self.seed, self.failures).await;
+                if self.shared.lock().closing {
+                    break;
+                }
             }
             match self.event_loop.poll().await {
                 Ok(happening) => {
@@ -296,15 +300,5 @@ impl Session {
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Waits before the next attempt to connect; returns whether the session was closed meanwhile.
-    async fn pause(&self, seed: u64, failures: u32) -> bool {
-        // Both are safe to cancel.
-        tokio::select! {
-            () = tokio::time::sleep(pause(seed, failures)) => {}
-            () = self.closing.notified() => {}
-        }
-        self.lock().closing
     }
 }
