@@ -4,10 +4,10 @@
 //! change: that answer is kept for a while only. Ids come from strangers' bytes: both caches are bounded,
 //! and look-ups of ids that do not exist are held to a rate, so that random ids cannot flood the registry.
 
+mod cache;
 mod denial;
 mod subjects;
 
-use std::collections::HashMap;
 use std::error::Error as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,19 +24,11 @@ use schema_registry_converter::schema_registry_common::{
 use telltale_records::schema::{Schema, SchemaError};
 
 use crate::config::{RegistryConfig, read, secret};
+use cache::{Cache, Verdict};
 use subjects::Subjects;
 
 /// How long one call may take.
 const CALL: Duration = Duration::from_secs(3);
-/// Most schemas kept; a fleet has a handful.
-const MOST_SCHEMAS: usize = 1000;
-/// Most ids remembered as unknown.
-const MOST_UNKNOWN: usize = 10_000;
-/// How long an id is remembered as unknown.
-const UNKNOWN_FOR: Duration = Duration::from_secs(30);
-/// Unknown ids looked up without delay, and how many a second after those.
-const FREE_LOOKUPS: f64 = 200.0;
-const LOOKUPS_PER_SECOND: f64 = 50.0;
 
 /// Why the registry gave no schema or id.
 #[derive(Debug, thiserror::Error)]
@@ -159,23 +151,6 @@ pub struct Registry {
     cache: Mutex<Cache>,
 }
 
-#[derive(Debug)]
-struct Cache {
-    schemas: HashMap<u32, Arc<Schema>>,
-    unknown: HashMap<u32, (Instant, Verdict)>,
-    /// Look-ups of unknown ids that may be made at once; see [`FREE_LOOKUPS`].
-    free: f64,
-    filled: Instant,
-}
-
-/// Why an id has no usable schema.
-#[derive(Debug, Clone)]
-enum Verdict {
-    Unknown,
-    NotAvro(String),
-    Unusable(Arc<SchemaError>),
-}
-
 impl Registry {
     /// Makes a client; connects when it is first used.
     ///
@@ -221,8 +196,7 @@ impl Registry {
         let settings = builder.build_with(client()).map_err(|error| problem(error.to_string()))?;
         let client = client().timeout(CALL).build().map_err(|error| problem(error.to_string()))?;
         let subjects = Subjects { client, user: login };
-        let (schemas, unknown) = (HashMap::new(), HashMap::new());
-        let cache = Mutex::new(Cache { schemas, unknown, free: FREE_LOOKUPS, filled: Instant::now() });
+        let cache = Mutex::new(Cache::new(Instant::now()));
         Ok(Self { settings, subjects, url, cache })
     }
 
@@ -234,14 +208,9 @@ impl Registry {
     pub fn schema(&self, id: u32) -> Result<Arc<Schema>, RegistryError> {
         let wait = {
             let mut cache = self.lock();
-            if let Some(schema) = cache.schemas.get(&id) {
-                return Ok(Arc::clone(schema));
-            }
             let now = Instant::now();
-            if let Some((since, verdict)) = cache.unknown.get(&id)
-                && now.duration_since(*since) < UNKNOWN_FOR
-            {
-                return Err(verdict.clone().error(id));
+            if let Some(known) = cache.get(id, now) {
+                return known.map_err(|it| it.error(id));
             }
             cache.wait(now)
         };
@@ -308,27 +277,12 @@ impl Registry {
             Ok(schema) => Arc::new(schema),
             Err(error) => return Err(self.reject(id, Verdict::Unusable(Arc::new(error)))),
         };
-        let mut cache = self.lock();
-        cache.free = (cache.free + 1.0).min(FREE_LOOKUPS);
-        if cache.schemas.len() >= MOST_SCHEMAS {
-            // Which one goes is of no matter: those in use come back with one call each.
-            let any = cache.schemas.keys().next().copied();
-            any.map(|it| cache.schemas.remove(&it));
-        }
-        cache.schemas.insert(id, Arc::clone(&schema));
+        self.lock().keep(id, &schema);
         Ok(schema)
     }
 
     fn reject(&self, id: u32, verdict: Verdict) -> RegistryError {
-        let mut cache = self.lock();
-        let now = Instant::now();
-        if cache.unknown.len() >= MOST_UNKNOWN {
-            cache.unknown.retain(|_, (since, _)| now.duration_since(*since) < UNKNOWN_FOR);
-        }
-        if cache.unknown.len() >= MOST_UNKNOWN {
-            cache.unknown.clear();
-        }
-        cache.unknown.insert(id, (now, verdict.clone()));
+        self.lock().reject(id, verdict.clone(), Instant::now());
         verdict.error(id)
     }
 
@@ -343,26 +297,6 @@ impl Registry {
 
     fn lock(&self) -> MutexGuard<'_, Cache> {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Cache {
-    /// Takes one look-up out of the allowance; returns how long to wait before it may be made.
-    fn wait(&mut self, now: Instant) -> Duration {
-        let gained = now.saturating_duration_since(self.filled).as_secs_f64() * LOOKUPS_PER_SECOND;
-        self.free = (self.free + gained).min(FREE_LOOKUPS) - 1.0;
-        self.filled = now;
-        Duration::from_secs_f64((-self.free / LOOKUPS_PER_SECOND).max(0.0))
-    }
-}
-
-impl Verdict {
-    fn error(self, id: u32) -> RegistryError {
-        match self {
-            Self::Unknown => RegistryError::UnknownId { id },
-            Self::NotAvro(kind) => RegistryError::NotAvro { id, kind },
-            Self::Unusable(source) => RegistryError::Unusable { id, source },
-        }
     }
 }
 

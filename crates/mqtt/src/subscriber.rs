@@ -21,9 +21,8 @@ use tokio::sync::Notify;
 
 use crate::config::Endpoint;
 use crate::fault::Fault;
-use crate::wire::{Connect, Happening, Loop, Qos, Requests, open as open_wire};
 use crate::reconnect;
-use crate::wire::{Connect, Fault, Happening, Loop, Qos, Requests, open as open_wire};
+use crate::wire::{Connect, Happening, Loop, Qos, Requests, open as open_wire};
 
 /// Requests besides acknowledgements that may wait for the loop: a subscription and a farewell.
 const SPARE_REQUESTS: usize = 16;
