@@ -70,7 +70,13 @@ fn parse<C: Parser>(
     name: &'static str,
     args: impl IntoIterator<Item = OsString>,
 ) -> Result<(ProcessConfig, C), clap::Error> {
-    let matches = command::<C>(name).try_get_matches_from(args)?;
+    let args: Vec<_> = args.into_iter().collect();
+    let mut command = command::<C>(name);
+    // The program is `telltale`, the service one of its commands.
+    if args.first().is_some_and(|it| it == name) {
+        command = command.bin_name(format!("telltale {name}"));
+    }
+    let matches = command.try_get_matches_from(args)?;
     Ok((ProcessConfig::from_arg_matches(&matches)?, C::from_arg_matches(&matches)?))
 }
 
@@ -194,6 +200,17 @@ mod tests {
         };
         assert_eq!(paint(&["--check-config"]), ExitCode::SUCCESS);
         assert_eq!(paint(&[]), ExitCode::FAILURE, "the address is in use");
+    }
+
+    #[test]
+    fn help_calls_a_service_what_its_user_called_it() {
+        for (first, usage) in
+            [("paint", "Usage: telltale paint "), ("telltale-paint", "Usage: telltale-paint ")]
+        {
+            let help =
+                parse::<Paint>("paint", [first, "--help"].map(OsString::from)).unwrap_err().to_string();
+            assert!(help.contains(usage), "{help}");
+        }
     }
 
     #[test]
