@@ -1,7 +1,8 @@
 //! The settings of the bridge.
 
-use std::num::NonZeroU16;
+use std::num::{NonZeroU8, NonZeroU16};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use clap::Parser;
 use serde::Deserialize;
@@ -10,6 +11,7 @@ use telltale_mqtt::MqttConfig;
 use telltale_records::topics::DEAD_LETTERS;
 
 use crate::mapping::{KafkaTopic, Mapping};
+use crate::sessions::{Plan, plan};
 
 /// Moves MQTT messages into Kafka and acknowledges them once Kafka has them.
 ///
@@ -27,14 +29,42 @@ pub struct Config {
     /// MQTT messages to move, as FILTER=TOPIC or FILTER=TOPIC:KEY; may be repeated
     ///
     /// KEY is what becomes the key of the record: `last` (the last level of the MQTT topic, the default), the
-    /// number of a level from 1, `topic` or `none`. Each mapping has an MQTT session of its own; within one,
-    /// messages keep their order. [default: vehicles/sensor/data/+=sensor-data and vehicles/truth/+=fleet-truth]
+    /// number of a level from 1, `topic` or `none`. Braces in a filter name several: `fleet/{0..3}/+` is four filters,
+    /// `{eu,us}/+` two. Each filter has an MQTT session of its own; within one, messages keep their order.
+    /// [default: vehicles/sensor/data/+=sensor-data and vehicles/truth/+=fleet-truth]
     #[arg(long = "map", env = "MAP", value_name = "FILTER=TOPIC[:KEY]", value_delimiter = ' ')]
     pub map: Vec<Mapping>,
 
     /// File with mappings: a TOML table `[[mapping]]` each, with `filter`, `topic` and `key`
     #[arg(long, env = "MAPPINGS", value_name = "FILE", conflicts_with = "map")]
     pub mappings: Option<PathBuf>,
+
+    /// Group of shared subscriptions ($share): lets several sessions, also of several bridges, take one filter's messages
+    ///
+    /// The broker gives each message to any of them, so messages of one device may change places. Where order matters,
+    /// give a session its own devices instead: a level of the MQTT topic that divides them, and a filter for each.
+    #[arg(long, env = "SHARE", value_name = "GROUP")]
+    pub share: Option<Group>,
+
+    /// MQTT sessions for each filter, 1 to 64; more than one need --share
+    ///
+    /// A session moves at most its window per delivery time of Kafka: HiveMQ Community Edition sends a session 50 messages
+    /// and waits until all are acknowledged, whatever --receive-maximum says. Divide what you need by what
+    /// one session moves on your machines (metric `delivery_duration`), and take twice as many.
+    #[arg(long, env = "SESSIONS", default_value = "1", value_name = "NUMBER")]
+    pub sessions: NonZeroU8,
+
+    /// Topic where the broker tells how many messages it has dropped; empty for none
+    ///
+    /// Seen in the metric `broker_dropped_messages`, and in a warning when it rises. mosquitto has this topic, and so has HiveMQ as
+    /// `make up` starts it; elsewhere watch HiveMQ's own metric com.hivemq.messages.dropped.count.
+    #[arg(
+        long,
+        env = "DROPPED_TOPIC",
+        value_name = "TOPIC",
+        default_value = "$SYS/broker/publish/messages/dropped"
+    )]
+    pub dropped_topic: String,
 
     /// Topic for messages that Kafka does not take or that have no key
     #[arg(long, env = "DEAD_LETTERS", value_name = "TOPIC", default_value = DEAD_LETTERS)]
@@ -104,8 +134,8 @@ pub enum ConfigError {
         /// The file.
         path: PathBuf,
     },
-    /// More mappings than tokens can name.
-    #[error("{count} mappings are more than the {most} that one bridge takes; run several bridges")]
+    /// More sessions than tokens can name.
+    #[error("{count} MQTT sessions are more than the {most} that one bridge takes; run several bridges")]
     TooMany {
         /// How many there are.
         count: usize,
@@ -113,28 +143,55 @@ pub enum ConfigError {
         most: usize,
     },
     /// The same messages would be written to the same topic twice.
-    #[error("{filter} is mapped to {topic} twice")]
-    Twice {
-        /// The MQTT filter.
-        filter: String,
-        /// The Kafka topic.
+    #[error("{one} and {other} take in the same MQTT topics, whose messages would be in {topic} twice")]
+    Overlap {
+        /// A filter.
+        one: String,
+        /// Another filter.
+        other: String,
+        /// The Kafka topic of both.
         topic: String,
+    },
+    /// Several sessions without a shared subscription would each receive every message.
+    #[error(
+        "--sessions {sessions} needs --share GROUP, which gives up the order of a device's messages; to keep it, name \
+         several filters that have no topic in common instead, such as fleet/{{0..3}}/+: each has a session of its own"
+    )]
+    Unshared {
+        /// How many were asked for.
+        sessions: u8,
     },
     /// The linger would hold acknowledgements back for too long.
     #[error("--linger {0} is longer than 1s")]
     Linger(humantime::Duration),
 }
 
-/// Sessions that one bridge may have.
-const MOST_MAPPINGS: usize = 64;
+/// Name of a group of shared subscriptions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Group(String);
+
+impl Group {
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Group {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.is_empty() || text.contains(['/', '+', '#', '\0']) {
+            return Err(format!("{text:?} is not the name of a group: any text without /, + and #"));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
 
 impl Config {
-    /// The mappings, and everything that no single setting can check.
-    ///
-    /// # Errors
-    ///
-    /// Returns what is wrong with the settings.
-    pub fn check(&self) -> Result<Vec<Mapping>, ConfigError> {
+    /// The sessions, and everything that no single setting can check.
+    pub(crate) fn check(&self) -> Result<Vec<Plan>, ConfigError> {
         if self.linger.as_secs_f64() > 1.0 {
             return Err(ConfigError::Linger(self.linger));
         }
@@ -143,16 +200,7 @@ impl Config {
             None if self.map.is_empty() => Mapping::defaults(),
             None => self.map.clone(),
         };
-        if mappings.len() > MOST_MAPPINGS {
-            return Err(ConfigError::TooMany { count: mappings.len(), most: MOST_MAPPINGS });
-        }
-        for (index, it) in mappings.iter().enumerate() {
-            if mappings[..index].iter().any(|other| other.filter == it.filter && other.topic == it.topic) {
-                let (filter, topic) = (it.filter.as_str().to_owned(), it.topic.as_str().to_owned());
-                return Err(ConfigError::Twice { filter, topic });
-            }
-        }
-        Ok(mappings)
+        plan(self, mappings)
     }
 }
 
@@ -184,7 +232,8 @@ mod tests {
     fn check(flags: &[&str]) -> Result<Vec<Mapping>, String> {
         let all = ["telltale-bridge"].iter().chain(flags);
         let config = Config::try_parse_from(all).map_err(|it| it.to_string())?;
-        config.check().map_err(|it| match it.source() {
+        let plans = config.check();
+        plans.map(|it| it.into_iter().map(|it| it.mapping).collect()).map_err(|it| match it.source() {
             Some(source) => format!("{it}: {source}"),
             None => it.to_string(),
         })
@@ -224,7 +273,7 @@ mod tests {
         assert!(in_file("").contains("has no [[mapping]]"));
         let cases: [(&[&str], &str); 6] = [
             (&["--mappings", "no-such-file"], "reading \"no-such-file\", given by --mappings"),
-            (&["--map", "a=x", "--map", "a=x:1"], "a is mapped to x twice"),
+            (&["--map", "a=x", "--map", "a=x:1"], "a and a take in the same MQTT topics"),
             (&["--map", "a"], "is not FILTER=TOPIC"),
             (&["--linger", "2s"], "--linger 2s is longer than 1s"),
             (&["--receive-maximum", "0"], "--receive-maximum"),

@@ -1,4 +1,4 @@
-//! One mapping at work: what was received, what of it is in Kafka, what may be acknowledged.
+//! One session at work: what was received, what of it is in Kafka, what may be acknowledged.
 //!
 //! ```text
 //! accept(message) ─▶ ledger ─▶ jobs ─▶ Kafka ─▶ delivered(token, outcome) ─▶ ledger ─▶ acknowledge, in order
@@ -24,6 +24,7 @@ use tracing::{debug, info, warn};
 use crate::headers;
 use crate::mapping::Mapping;
 use crate::metrics::LaneMetrics;
+use crate::sessions::Plan;
 
 /// Bytes of one part of a dead letter that is larger than its topic takes; below Kafka's default of 1 MiB.
 const PART_BYTES: usize = 900_000;
@@ -52,11 +53,13 @@ pub(crate) struct Limits {
     pub(crate) messages: usize,
 }
 
-/// One mapping at work.
+/// One session at work.
 #[derive(Debug)]
 pub(crate) struct Lane {
     /// Number of the lane, part of its tokens.
     pub(crate) index: u8,
+    /// What logs and readiness call it.
+    pub(crate) name: String,
     pub(crate) mapping: Mapping,
     dead_letters: String,
     acks: Acks,
@@ -148,7 +151,7 @@ pub(crate) fn lane_of(token: u64) -> usize {
 impl Lane {
     pub(crate) fn new(
         index: u8,
-        mapping: Mapping,
+        plan: Plan,
         dead_letters: String,
         acks: Acks,
         limits: Limits,
@@ -161,7 +164,8 @@ impl Lane {
             bytes: 0,
             progress: Instant::now(),
         });
-        Self { index, mapping, dead_letters, acks, limits, metrics, state }
+        let Plan { mapping, name, .. } = plan;
+        Self { index, name, mapping, dead_letters, acks, limits, metrics, state }
     }
 
     /// Takes a message that was received.

@@ -63,7 +63,9 @@ fn lane(mapping: &str, limits: Limits) -> Lane {
     };
     let (acks, _session) = open(&endpoint, options);
     let metrics = Metrics::register(&mut Registry::default()).of("readings");
-    Lane::new(3, mapping.parse().unwrap(), "dead".into(), acks, limits, metrics)
+    let (mapping, name) = (mapping.parse().unwrap(), "readings".to_owned());
+    let plan = Plan { mapping, subscription: "#".into(), client_id: "bridge".into(), name };
+    Lane::new(3, plan, "dead".into(), acks, limits, metrics)
 }
 
 const WIDE: Limits = Limits { bytes: 100_000_000, messages: 100 };

@@ -2,22 +2,24 @@
 //!
 //! ```text
 //! MQTT ══▶ session ─▶ lane: ledger ─▶ producer ══ acks=all ══▶ Kafka topic, or dead-letters
-//!   ▲      (one a mapping)   ▲                      │
+//!   ▲      (one a filter)    ▲                      │
 //!   └── PUBACK, in order ◀───┴── delivery report ◀──┘
 //! ```
 //!
 //! A message of QoS 1 is acknowledged after all in-sync replicas have its record, and after all messages
 //! before it; so a bridge that is killed at any moment loses nothing, and doubles at most what was
 //! unacknowledged, as a contiguous replay. While Kafka is away nothing is acknowledged and the broker stops
-//! sending: memory stays within `--max-buffered-bytes` a mapping. QoS 0 is best effort, and what is dropped
+//! sending: memory stays within `--max-buffered-bytes` a session. QoS 0 is best effort, and what is dropped
 //! of it is counted.
 
 mod config;
+mod dropped;
 mod headers;
 mod lane;
 mod mapping;
 mod metrics;
 mod relay;
+mod sessions;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -25,15 +27,16 @@ use std::time::{Duration, Instant};
 use telltale_kafka::producer::{ProducerConfig, SendError};
 use telltale_kafka::topics::Topics;
 use telltale_mqtt::subscriber::{self, Session};
-use telltale_mqtt::{Endpoint, Fault, MqttConfig, Version};
+use telltale_mqtt::{Endpoint, Fault};
 use telltale_service::{Service, chain};
 use tracing::{info, warn};
 
-pub use config::{Config, ConfigError};
+pub use config::{Config, ConfigError, Group};
 use lane::{Lane, Limits};
 pub use mapping::{Filter, KafkaTopic, Key, Mapping};
 use metrics::Metrics;
 use relay::Relay;
+use sessions::Plan;
 
 /// How often the bridge looks at itself: readiness, failure, the end of a drain.
 const LOOK: Duration = Duration::from_millis(100);
@@ -77,23 +80,23 @@ pub enum Error {
 ///
 /// Returns why the bridge could not start or go on.
 pub fn run(config: Config, service: &Service) -> Result<(), Error> {
-    let mappings = config.check()?;
+    let plans = config.check()?;
     let endpoint = config.mqtt.endpoint()?;
     config.kafka.check()?;
     if service.only_checks() {
         return Ok(());
     }
-    for mapping in &mappings {
-        service.not_ready(&component(mapping), "not connected yet");
+    for plan in &plans {
+        service.not_ready(&component(&plan.name), "not connected yet");
     }
     let metrics = Metrics::register(&mut service.registry());
-    if !wait_for_topics(&config, &mappings, service)? {
+    if !wait_for_topics(&config, &plans, service)? {
         return Ok(());
     }
-    let (lanes, sessions): (Vec<_>, Vec<_>) = mappings
+    let (lanes, sessions): (Vec<_>, Vec<_>) = plans
         .into_iter()
         .enumerate()
-        .map(|(index, mapping)| open(&config, &endpoint, &metrics, index, mapping))
+        .map(|(index, plan)| open(&config, &endpoint, &metrics, index, plan))
         .unzip();
     let producer = ProducerConfig {
         // Without end: a record that failed would let later ones of its car pass it.
@@ -115,13 +118,26 @@ pub fn run(config: Config, service: &Service) -> Result<(), Error> {
         );
         stages.push(service.spawn(&format!("receive-{}", lane.index), receive));
     }
+    if !config.dropped_topic.is_empty() {
+        let topic = config.dropped_topic.clone();
+        let watch =
+            dropped::watch(endpoint, topic, watcher_id(&config), metrics.broker_dropped, service.clone());
+        stages.push(service.spawn("dropped", watch));
+    }
     watch(&relay, service)?;
     drain(&relay, service)
 }
 
-/// What readiness calls a mapping's session.
-fn component(mapping: &Mapping) -> String {
-    format!("mqtt {}", mapping.filter.as_str())
+/// What readiness calls a session.
+fn component(name: &str) -> String {
+    format!("mqtt {name}")
+}
+
+/// A client id for this process alone: bridges with one prefix must not take each other's connection over, and the
+/// session ends with its connection.
+fn watcher_id(config: &Config) -> String {
+    let prefix = config.mqtt.mqtt_client_id.as_deref().unwrap_or("telltale-bridge");
+    format!("{prefix}-w{:x}", std::process::id())
 }
 
 fn open(
@@ -129,50 +145,34 @@ fn open(
     endpoint: &Endpoint,
     metrics: &Metrics,
     index: usize,
-    mapping: Mapping,
+    plan: Plan,
 ) -> (Arc<Lane>, Session) {
     let options = subscriber::Options {
-        client_id: client_id(&config.mqtt, &mapping),
-        filters: vec![mapping.filter.as_str().to_owned()],
+        client_id: plan.client_id.clone(),
+        filters: vec![plan.subscription.clone()],
         session_expiry: *config.session_expiry,
         receive_maximum: config.receive_maximum.get(),
         max_packet_bytes: config.max_packet_bytes,
     };
-    info!(
-        filter = mapping.filter.as_str(),
-        topic = mapping.topic.as_str(),
-        client_id = options.client_id,
-        "mapping"
-    );
+    let topic = plan.mapping.topic.as_str();
+    info!(session = plan.name, topic, client_id = plan.client_id, "mapping");
     let (acks, session) = subscriber::open(endpoint, options);
     let limits = Limits {
         bytes: usize::try_from(config.max_buffered_bytes).unwrap_or(usize::MAX),
         messages: MOST_BEST_EFFORT,
     };
-    let index = u8::try_from(index).expect("the number of mappings was checked");
-    let metrics = metrics.of(mapping.topic.as_str());
+    let index = u8::try_from(index).expect("the number of sessions was checked");
+    let metrics = metrics.of(topic);
     let dead_letters = config.dead_letters.as_str().to_owned();
-    (Arc::new(Lane::new(index, mapping, dead_letters, acks, limits, metrics)), session)
-}
-
-/// A client id that stays the same for the same mapping: the broker keeps the session under it, and a session
-/// of another mapping must not be taken for it.
-fn client_id(config: &MqttConfig, mapping: &Mapping) -> String {
-    let prefix = config.mqtt_client_id.as_deref().unwrap_or("telltale-bridge");
-    let bytes = mapping.filter.as_str().bytes().chain([0]).chain(mapping.topic.as_str().bytes());
-    // FNV-1a: the hasher of the standard library may change with its version, and the id must not.
-    let hash = bytes.fold(0x811c_9dc5_u32, |hash, it| (hash ^ u32::from(it)).wrapping_mul(0x0100_0193));
-    // Version 3.1.1 promises 23 bytes only, though brokers take more.
-    let version = if config.mqtt_version == Version::V311 { "4" } else { "5" };
-    format!("{prefix}-{version}{hash:08x}")
+    (Arc::new(Lane::new(index, plan, dead_letters, acks, limits, metrics)), session)
 }
 
 /// Waits until Kafka answers and checks that it has the topics; `false` if shutdown came first.
-fn wait_for_topics(config: &Config, mappings: &[Mapping], service: &Service) -> Result<bool, Error> {
+fn wait_for_topics(config: &Config, plans: &[Plan], service: &Service) -> Result<bool, Error> {
     let topics = Topics::open(&config.kafka)?;
     let mut pause = LOOK;
     loop {
-        let mut targets = mappings.iter().map(|it| it.topic.as_str()).chain([config.dead_letters.as_str()]);
+        let mut targets = plans.iter().map(|it| it.mapping.topic.as_str()).chain([config.dead_letters.as_str()]);
         match targets.try_for_each(|it| topics.check(it)) {
             Ok(()) => {
                 service.ready("kafka");
@@ -234,18 +234,4 @@ fn drain(relay: &Relay, service: &Service) -> Result<(), Error> {
     }
     relay.lanes.iter().for_each(|it| it.farewell());
     failure.map_or(Ok(()), |it| Err(Error::Send(it)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use clap::Parser as _;
-
-    #[test]
-    fn a_mapping_keeps_its_client_id_from_version_to_version() {
-        let config = Config::parse_from(["bridge"]);
-        let mappings = config.check().unwrap();
-        let ids: Vec<_> = mappings.iter().map(|it| client_id(&config.mqtt, it)).collect();
-        assert_eq!(ids, ["telltale-bridge-559a3eb97", "telltale-bridge-5e89844b8"]);
-    }
 }

@@ -7,6 +7,9 @@ use serde::{Deserialize, Deserializer};
 use telltale_mqtt::topic::check_filter;
 use telltale_records::topics;
 
+/// Alternatives of a filter that are looked at: more are too many anyway.
+const MOST_CHECKED: usize = 1000;
+
 /// Messages that match a filter go to a Kafka topic.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -22,7 +25,7 @@ pub struct Mapping {
     pub key: Key,
 }
 
-/// A filter over MQTT topics.
+/// A filter over MQTT topics; `{x,y}` and `{0..3}` in it name several.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Filter(String);
 
@@ -59,6 +62,13 @@ impl Mapping {
         ]
     }
 
+    /// A mapping for each filter that this one's names: `a/{x,y}/+` names two, `a/{0..3}/+` four. At most one
+    /// more than `most` are listed.
+    pub(crate) fn alternatives(self, most: usize) -> Vec<Self> {
+        let filters = self.filter.alternatives(most + 1);
+        filters.into_iter().map(|filter| Self { filter, ..self.clone() }).collect()
+    }
+
     /// The key of a message on `topic`, or why it has none.
     pub(crate) fn key_of<'a>(&self, topic: &'a str) -> Result<Option<&'a str>, String> {
         let key = match self.key {
@@ -92,6 +102,20 @@ impl Mapping {
 }
 
 impl Filter {
+    /// The filters that this one names by braces, or itself.
+    fn alternatives(&self, most: usize) -> Vec<Self> {
+        let mut found = vec![String::new()];
+        let mut rest = self.0.as_str();
+        while let Some((before, list, after)) = braces(rest) {
+            let names = names(list, most);
+            let one =
+                |text: &String| -> Vec<_> { names.iter().map(|it| format!("{text}{before}{it}")).collect() };
+            found = found.iter().flat_map(one).take(most).collect();
+            rest = after;
+        }
+        found.into_iter().map(|it| Self(it + rest)).collect()
+    }
+
     /// The filter's text.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -104,6 +128,24 @@ impl KafkaTopic {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+/// What stands before, in and after the first braces.
+fn braces(text: &str) -> Option<(&str, &str, &str)> {
+    let (before, rest) = text.split_once('{')?;
+    let (list, after) = rest.split_once('}')?;
+    Some((before, list, after))
+}
+
+/// What a list in braces names: `a,b` or `0..3`, both ends included.
+fn names(list: &str, most: usize) -> Vec<String> {
+    let range = list
+        .split_once("..")
+        .and_then(|(first, last)| Some((first.parse::<u32>().ok()?, last.parse().ok()?)));
+    match range {
+        Some((first, last)) if first <= last => (first..=last).take(most).map(|it| it.to_string()).collect(),
+        _ => list.split(',').map(str::to_owned).collect(),
     }
 }
 
@@ -128,8 +170,11 @@ impl FromStr for Filter {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        check_filter(text).map_err(|it| format!("{text:?} is not an MQTT filter: {it}"))?;
-        Ok(Self(text.to_owned()))
+        let filter = Self(text.to_owned());
+        for one in filter.alternatives(MOST_CHECKED) {
+            check_filter(&one.0).map_err(|it| format!("{text:?} is not an MQTT filter: {it}"))?;
+        }
+        Ok(filter)
     }
 }
 
@@ -210,6 +255,26 @@ mod tests {
             let error = text.parse::<Mapping>().unwrap_err();
             assert!(error.contains(expected), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn braces_name_several_filters() {
+        let cases: [(&str, &[&str]); 6] = [
+            ("a/+", &["a/+"]),
+            ("a/{x,y}/+", &["a/x/+", "a/y/+"]),
+            ("{a,b}/{0..1}/#", &["a/0/#", "a/1/#", "b/0/#", "b/1/#"]),
+            ("a/{7}", &["a/7"]),
+            ("a/{3..1}", &["a/3..1"]),
+            ("a/{", &["a/{"]),
+        ];
+        for (text, expected) in cases {
+            let filter: Filter = text.parse().unwrap();
+            let found: Vec<_> = filter.alternatives(10).into_iter().map(|it| it.0).collect();
+            assert_eq!(found, expected, "{text}");
+        }
+        assert!("a/{b,#}/c".parse::<Filter>().unwrap_err().contains("is not an MQTT filter"));
+        let endless: Filter = "{0..4000000000}/{0..4000000000}".parse().unwrap();
+        assert_eq!(endless.alternatives(10).len(), 10);
     }
 
     #[test]

@@ -34,6 +34,18 @@ pub(crate) struct Metrics {
     counters: [(Family<TopicLabel, Counter>, &'static str, &'static str); 9],
     waiting: Family<TopicLabel, Gauge>,
     pub(crate) delivery: Histogram,
+    pub(crate) broker_dropped: BrokerDropped,
+}
+
+/// What the MQTT broker tells of messages it dropped.
+#[derive(Debug, Clone)]
+pub(crate) struct BrokerDropped(Gauge);
+
+impl BrokerDropped {
+    /// Sets the count; returns the one before, -1 where there was none.
+    pub(crate) fn set(&self, count: i64) -> i64 {
+        self.0.set(count)
+    }
 }
 
 impl Metrics {
@@ -60,7 +72,11 @@ impl Metrics {
         let delivery = Histogram::new(bounds);
         let help = "Time from a message's receipt to Kafka's report that it is delivered";
         registry.register_with_unit("delivery_duration", help, Unit::Seconds, delivery.clone());
-        Self { counters, waiting, delivery }
+        let broker_dropped = BrokerDropped(Gauge::default());
+        broker_dropped.set(-1);
+        let help = "Messages that the MQTT broker has dropped since its start, for any client; -1 while it has told nothing";
+        registry.register("broker_dropped_messages", help, broker_dropped.0.clone());
+        Self { counters, waiting, delivery, broker_dropped }
     }
 
     /// The metrics of the mapping to `topic`.

@@ -1,4 +1,4 @@
-//! All mappings at work on one producer.
+//! All sessions at work on one producer.
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
@@ -88,14 +88,14 @@ impl Relay {
         service: Service,
         broker: String,
     ) -> Result<(), Error> {
-        let filter = lane.mapping.filter.as_str();
-        let component = component(&lane.mapping);
+        let name = lane.name.as_str();
+        let component = component(name);
         let failed = |source| Error::Mqtt { broker: broker.clone(), source };
         while let Some(event) = session.next().await.map_err(failed)? {
             match event {
                 Event::Message(message) => lane.accept(self.producer(), message).map_err(Error::Send)?,
                 Event::Connected { session_present } => {
-                    info!(filter, session_present, "connected to the MQTT broker");
+                    info!(session = name, session_present, "connected to the MQTT broker");
                     lane.connected();
                     if session_present {
                         service.ready(&component);
@@ -105,7 +105,7 @@ impl Relay {
                 Event::Disconnected(fault) => {
                     lane.metrics.disconnects.inc();
                     let reason = chain(&fault);
-                    warn!(filter, reason, "no connection to the MQTT broker, trying again");
+                    warn!(session = name, reason, "no connection to the MQTT broker, trying again");
                     service.not_ready(&component, &reason);
                 }
                 _ => {}
