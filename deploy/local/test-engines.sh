@@ -18,11 +18,14 @@ parts() {
 scaling      | scaling
 engines      | tests testkit engines
 kafka        | tests testkit kafka
+mqtt         | tests testkit mqtt
+registry     | tests testkit registry
 preprocessor | tests preprocessor service
 trainer      | tests trainer service
 scorer       | tests scorer service
 alerts       | tests scorer alerts
 bridge       | tests bridge service
+sessions     | tests bridge sessions
 processes    | tests telltale processes
 demo         | tests telltale demo a_demo_loses_and_doubles_nothing_and_says_so
 examples     | examples
