@@ -172,7 +172,8 @@ fn wait_for_topics(config: &Config, plans: &[Plan], service: &Service) -> Result
     let topics = Topics::open(&config.kafka)?;
     let mut pause = LOOK;
     loop {
-        let mut targets = plans.iter().map(|it| it.mapping.topic.as_str()).chain([config.dead_letters.as_str()]);
+        let mut targets =
+            plans.iter().map(|it| it.mapping.topic.as_str()).chain([config.dead_letters.as_str()]);
         match targets.try_for_each(|it| topics.check(it)) {
             Ok(()) => {
                 service.ready("kafka");
