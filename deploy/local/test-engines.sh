@@ -102,10 +102,10 @@ examples() { "$root/examples/run.sh" --engines "$dir"; }
 scaling() { "$here/with-engines.sh" "$dir" "$here/test-scaling.sh" --cars 100; }
 
 # shellcheck disable=SC2317 # named by the parts
-messages() { "$here/test-messages.sh"; }
+messages() { "$here/test-messages.sh" "$dir"; }
 
 # shellcheck disable=SC2317 # named by the parts
-secured() { "$here/test-secured.sh"; }
+secured() { JARS=$dir/jars "$here/test-secured.sh"; }
 
 # Runs one part, shows what it prints, and keeps its closing lines.
 run() {

@@ -26,10 +26,15 @@ trap finish EXIT
 
 "$here/engines.sh" down --dir "$folder" >/dev/null
 rm -rf "$folder/data"
-base=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
-((base < 65000)) || base=$((base - 1000))
-"$here/engines.sh" up --dir "$folder" --security on --kafka "$brokers" --kafka-port "$base" --registry-port $((base + 10)) \
-    --mqtt-port $((base + 20)) --websocket-port $((base + 21))
+# Ports below those that the system hands out by itself, from one that depends on the folder, each free now.
+port=$((20000 + $(printf '%s' "$folder" | cksum | cut -d ' ' -f 1) % 8000)) found=0
+while ((found < 12)); do
+    if (: </dev/tcp/127.0.0.1/$port) 2>/dev/null; then found=0; else found=$((found + 1)); fi
+    port=$((port + 1))
+done
+base=$((port - 12))
+"$here/engines.sh" up --dir "$folder" --security on --kafka "$brokers" --kafka-port "$base" --registry-port $((base + 6)) \
+    --mqtt-port $((base + 8)) --websocket-port $((base + 9))
 "${CARGO:-cargo}" build --release --workspace --bins
 # The whole workspace, as everywhere: one package alone would select other features and compile its dependencies again.
 TELLTALE_TEST_ENGINES=$folder "${CARGO:-cargo}" test --release --workspace --test secured -- --test-threads=1 "$@"

@@ -161,7 +161,7 @@ fn a_bridge_that_the_broker_refuses_ends_with_the_reason() {
     wait_until("it has ended", || running.is_ended());
     let message = telltale_service::chain(&running.stop(PATIENCE).unwrap_err());
     assert!(
-        message.contains("receiving from the MQTT broker: the broker refused the connection"),
+        message.contains("the broker refused the connection: BadUserNamePassword: check --mqtt-user"),
         "{message}"
     );
 }

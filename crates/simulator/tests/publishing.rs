@@ -267,7 +267,10 @@ fn wrong_settings_end_the_run_with_their_reason() {
     let error =
         world.run(&format!("--cars 3 --mqtt-user fleet --mqtt-password-file {password}")).unwrap_err();
     let text = chain(&error);
-    assert!(text.contains("cannot connect: the broker refused the connection"), "{text}");
+    assert!(
+        text.contains(": the broker refused the connection: BadUserNamePassword: check --mqtt-user"),
+        "{text}"
+    );
     for flag in ["--ledger", "--truth-file", "--summary"] {
         let error = world.run(&format!("--cars 3 {flag} /no-such-folder/file")).unwrap_err();
         let text = chain(&error);

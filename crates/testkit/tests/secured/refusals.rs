@@ -25,7 +25,7 @@ fn each_wrong_setting_gives_one_clear_error() {
     let registry = secured.engines.registry_url();
     // Program, its user, what is changed, what the error says of what, where and what to do.
     type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], [&'a str; 3]);
-    let untrusted = "does not show a certificate that is trusted (self-signed certificate";
+    let untrusted = "does not show a certificate that is trusted (";
     let cases: &[Case<'_>] = &[
         ("bridge", &[("KAFKA_CA", &stranger)], [untrusted, &kafka, "--kafka-ca"]),
         ("bridge", &[("KAFKA", &expired)], ["certificate has expired", &expired, "--kafka-ca"]),
