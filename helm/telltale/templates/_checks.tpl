@@ -24,7 +24,7 @@ What values.schema.json cannot say: values that depend on each other, on what th
 {{- if and $bridge.enabled (gt (int ($bridge.replicas | default 1)) 1) (not $bridge.settings.SHARE) -}}
   {{- range splitList " " ($bridge.settings.MAP | default "unshared") -}}
     {{- if not (hasPrefix "$share/" .) -}}
-    {{- fail "components.bridge.replicas is more than 1: each bridge would move every message; set components.bridge.settings.MAP to shared filters, $share/GROUP/FILTER=TOPIC" -}}
+    {{- fail "components.bridge.replicas is more than 1: each bridge would move every message; set components.bridge.settings.SHARE to the name of a group, which gives up the order of a device's messages" -}}
     {{- end -}}
   {{- end -}}
 {{- end -}}
