@@ -7,8 +7,9 @@ use std::collections::VecDeque;
 use std::path::Path;
 
 use support::{succeed, telltale};
-use telltale_records::topics;
-use telltale_testkit::{Engines, Process, extent, wait_until, written};
+use telltale_records::prediction::Prediction;
+use telltale_records::{framing, topics};
+use telltale_testkit::{Engines, Process, Written, extent, wait_until, written};
 
 /// What the processes share.
 struct Fleet<'a> {
@@ -59,6 +60,11 @@ impl Fleet<'_> {
     }
 }
 
+fn version(prediction: &Written) -> i64 {
+    let (_, payload) = framing::split(prediction.value()).unwrap();
+    Prediction::read(payload).unwrap().model_version
+}
+
 #[test]
 fn each_service_is_killed_once_and_everything_adds_up() {
     let engines = Engines::fresh(4);
@@ -94,6 +100,21 @@ fn each_service_is_killed_once_and_everything_adds_up() {
     cars.kill();
     let cars = fleet.cars("second");
     more_in(topics::PREDICTIONS, 500);
+
+    // Going back to an older model is no fault of the order of versions.
+    let trainer = services.iter().position(|(name, _)| *name == "trainer").unwrap();
+    services.remove(trainer).unwrap().1.stop();
+    let rollback =
+        ["models", "rollback", "1", "--signing-key", &fleet.path("signing-key.pem")].map(str::to_owned);
+    let rollback = [&rollback[..], &engines.kafka_flags(), &engines.registry_flags()].concat();
+    succeed(&rollback.iter().map(String::as_str).collect::<Vec<_>>());
+    wait_until("version 1 scores again", || {
+        let predictions = written(&kafka, topics::PREDICTIONS);
+        predictions.windows(2).any(|it| {
+            let same_partition = it[0].source.partition == it[1].source.partition;
+            same_partition && version(&it[0]) > 1 && version(&it[1]) == 1
+        })
+    });
     cars.stop();
     // Everything acknowledged has left the broker, or is about to: `verify` then asks for all of it.
     for name in ["first", "second"] {
