@@ -1,13 +1,21 @@
 //! What a consumer group has committed, asked from outside the group.
 
 use std::collections::BTreeMap;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use rdkafka::Offset;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::{KafkaResult, RDKafkaErrorCode};
+use rdkafka::{Offset, TopicPartitionList};
 
 use crate::client::{Log, REQUEST, partitions, positions, request};
 use crate::config::KafkaConfig;
 use crate::error::Error;
+
+/// Longest time for a group to have a coordinator that answers.
+const COORDINATOR: Duration = Duration::from_secs(30);
+/// Time between two questions to it.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// Looks at the offsets of a group without becoming its member.
 pub struct Group {
@@ -45,13 +53,34 @@ impl Group {
         let partitions = partitions(self.consumer.client(), &self.kafka, topic)?;
         let list = positions(partitions.into_iter().map(|it| (topic, it, Offset::Invalid)));
         let attempt = format!("asking what group {} has committed of {topic}", self.name);
-        let found = self.consumer.committed_offsets(list, REQUEST).map_err(request(&self.kafka, attempt))?;
+        let found = self.ask(&list).map_err(request(&self.kafka, attempt))?;
         let offsets = found.elements().into_iter().filter_map(|it| match it.offset() {
             Offset::Offset(offset) => Some((it.partition(), offset)),
             _ => None,
         });
         Ok(offsets.collect())
     }
+
+    /// Asks until the group's coordinator answers: it moves when a broker ends, and on fresh brokers is only being chosen.
+    fn ask(&self, list: &TopicPartitionList) -> KafkaResult<TopicPartitionList> {
+        let deadline = Instant::now() + COORDINATOR;
+        loop {
+            match self.consumer.committed_offsets(list.clone(), REQUEST) {
+                Err(error)
+                    if error.rdkafka_error_code().is_some_and(is_moving) && Instant::now() < deadline =>
+                {
+                    thread::sleep(PAUSE);
+                }
+                answered => return answered,
+            }
+        }
+    }
+}
+
+/// Whether the coordinator of a group is about to be another one.
+fn is_moving(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode::{CoordinatorLoadInProgress, CoordinatorNotAvailable, NotCoordinator};
+    matches!(code, CoordinatorLoadInProgress | CoordinatorNotAvailable | NotCoordinator)
 }
 
 impl std::fmt::Debug for Group {

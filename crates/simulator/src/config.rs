@@ -79,7 +79,9 @@ pub struct Config {
     #[arg(long, env = "FAILURE_TIME", default_value = "20s..120s", value_name = "FROM..TO")]
     pub failure_time: FailureTime,
 
-    /// MQTT topic of the readings; {car} stands for the car's name
+    /// MQTT topic of the readings; {car} stands for the car's name, {digit} for its last digit
+    ///
+    /// A level {digit} divides the fleet: a bridge can take each tenth of it by a filter, and so by an MQTT session, of its own.
     #[arg(long, env = "TOPIC", default_value = "vehicles/sensor/data/{car}")]
     pub topic: String,
 

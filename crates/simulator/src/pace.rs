@@ -17,7 +17,7 @@ use crate::counters::Counters;
 use crate::fleet::{Truth, car_id};
 use crate::ledger::TruthFile;
 use crate::report::Reporter;
-use crate::scenario::{Plan, Stage};
+use crate::scenario::{Plan, Stage, topic_of};
 
 /// Readings that fall due within this time are published together.
 const TICK: Duration = Duration::from_millis(5);
@@ -230,8 +230,8 @@ impl<'a> Pacer<'a> {
 impl Car {
     fn new(plan: &Plan, number: u32) -> Self {
         let name = car_id(number);
-        let topic = plan.topic.replace("{car}", &name).into();
-        let truth_topic = plan.truth_topic.as_ref().map(|it| it.replace("{car}", &name).into());
+        let topic = topic_of(&plan.topic, &name).into();
+        let truth_topic = plan.truth_topic.as_ref().map(|it| topic_of(it, &name).into());
         let phase = phase(number);
         Self { number, phase, topic, truth_topic, connection: None, next: 0, left: 0, told_ms: None }
     }

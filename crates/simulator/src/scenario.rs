@@ -23,7 +23,7 @@ pub struct Plan {
     pub version: Version,
     /// The fleet's time at the beginning, in milliseconds since 1970.
     pub start_ms: i64,
-    /// Topic of the readings of a car, in which `{car}` stands for its name.
+    /// Topic of the readings of a car, in which `{car}` stands for its name and `{digit}` for the last digit of it.
     pub topic: String,
     /// Topic of the truth, if it is published.
     pub truth_topic: Option<String>,
@@ -278,12 +278,18 @@ fn stage(config: &Config, seed: u64, name: String, file: &FileStage) -> Result<S
     })
 }
 
+/// The topic of the car `name` by a template with `{car}` and perhaps `{digit}`.
+pub(crate) fn topic_of(template: &str, name: &str) -> String {
+    let digit = name.len().saturating_sub(1);
+    template.replace("{car}", name).replace("{digit}", name.get(digit..).unwrap_or_default())
+}
+
 fn check(flag: &'static str, topic: &str) -> Result<String, ScenarioError> {
     if !topic.contains("{car}") {
         return Err(ScenarioError::SharedTopic { flag, topic: topic.to_owned() });
     }
     let wrong = |source| ScenarioError::Topic { flag, topic: topic.to_owned(), source };
-    check_topic(&topic.replace("{car}", &car_id(1))).map_err(wrong)?;
+    check_topic(&topic_of(topic, &car_id(1))).map_err(wrong)?;
     Ok(topic.to_owned())
 }
 
@@ -365,5 +371,6 @@ mod tests {
         assert!(text(&["--first-car", "4294967295"]).contains("exceed the largest number"));
         assert!(text(&["--scenario", "no-such-file"]).contains("no-such-file"));
         assert!(plan(&["--truth-topic", "off"]).unwrap().truth_topic.is_none());
+        assert_eq!(topic_of("v/{digit}/{car}", "car-000123"), "v/3/car-000123");
     }
 }

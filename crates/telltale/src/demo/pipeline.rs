@@ -115,7 +115,7 @@ impl Pipeline {
         let (cars, rate) = (args.cars.to_string(), args.rate.to_string());
         let (seed, ledger) = (args.seed.to_string(), text(ledger));
         let own = flags(&[("--cars", &cars), ("--rate", &rate), ("--seed", &seed), ("--ledger", &ledger)]);
-        let simulator = [&self.reach.mqtt_flags[..], &own].concat();
+        let simulator = [&self.reach.mqtt_flags[..], &own, &self.reach.simulator_flags].concat();
         self.launch("simulator", parse::<telltale_simulator::Config>(&simulator)?, telltale_simulator::run);
         Ok(self.services.last().expect("it was launched just now").service().clone())
     }

@@ -25,6 +25,8 @@ pub(crate) struct Reach {
     pub(crate) mqtt_flags: Vec<String>,
     /// What the bridge needs besides.
     pub(crate) bridge_flags: Vec<String>,
+    /// What the cars need besides.
+    pub(crate) simulator_flags: Vec<String>,
     /// Copies of each partition; -1 is what the brokers make by default.
     pub(crate) replication: i32,
     /// Embedded engines end when this is dropped.
@@ -50,6 +52,7 @@ impl Reach {
             mqtt_flags: vec!["--mqtt".to_owned(), mqtt.clone()],
             mqtt,
             bridge_flags: Vec::new(),
+            simulator_flags: Vec::new(),
             replication: 1,
             _embedded: Some(engines),
         })
@@ -71,10 +74,29 @@ impl Reach {
         let mqtt_flags = args.mqtt.flags();
         // The broker holds for an absent session what others publish meanwhile: a run has a session of its own.
         let client_id = format!("telltale-demo-{}", now_ms());
-        let bridge_flags =
-            ["--mqtt-client-id", &client_id, "--session-expiry", "5m"].map(str::to_owned).to_vec();
-        Ok(Self { kafka, registry, mqtt, mqtt_flags, bridge_flags, replication: -1, _embedded: None })
+        let own = ["--mqtt-client-id", &client_id, "--session-expiry", "5m"].map(str::to_owned);
+        let bridge_flags = own.into_iter().chain(maps()).collect();
+        let simulator_flags = ["--topic", "vehicles/{digit}/sensor/data/{car}"].map(str::to_owned).to_vec();
+        Ok(Self {
+            kafka,
+            registry,
+            mqtt,
+            mqtt_flags,
+            bridge_flags,
+            simulator_flags,
+            replication: -1,
+            _embedded: None,
+        })
     }
+}
+
+/// HiveMQ sends a session 50 messages and waits until all are acknowledged, which takes as long as Kafka does: each tenth of the fleet
+/// has a session of its own, and keeps its order.
+fn maps() -> impl Iterator<Item = String> {
+    let tenths = (0..10).map(|digit| format!("vehicles/{digit}/sensor/data/+={}", topics::SENSOR_DATA));
+    let others = [("vehicles/sensor/data/+", topics::SENSOR_DATA), ("vehicles/truth/+", topics::TRUTH)];
+    let others = others.into_iter().map(|(filter, topic)| format!("{filter}={topic}"));
+    tenths.chain(others).flat_map(|it| ["--map".to_owned(), it])
 }
 
 /// Whether one of `addresses`, separated by commas, accepts connections.
