@@ -22,7 +22,9 @@ const UNTRUSTED: &str = "certificate verify failed";
 /// What to think of a server that closes a plain connection before it has said a word.
 const WANTS_TLS: &str = "; does it want TLS (--kafka-security)?";
 /// Longest look at the way to Kafka.
-const LOOK: Duration = Duration::from_secs(3);
+const LOOK: Duration = Duration::from_secs(8);
+/// How long a better reason is waited for once the log has given one.
+const BETTER: Duration = Duration::from_secs(2);
 /// How long one attempt to connect for the sake of its certificate may take.
 const CONNECT: Duration = Duration::from_secs(3);
 
@@ -112,7 +114,8 @@ fn look(kafka: &KafkaConfig) -> Option<(KafkaError, String)> {
     let mut client = kafka.client().ok()?;
     client.set("log.connection.close", "true").set_log_level(RDKafkaLogLevel::Info);
     let producer: BaseProducer<Ears> = client.create_with_context(Ears::default()).ok()?;
-    let deadline = Instant::now() + LOOK;
+    let mut deadline = Instant::now() + LOOK;
+    let mut reason = None;
     while Instant::now() < deadline {
         if producer.client().fetch_metadata(None, Duration::from_millis(200)).is_ok() {
             return None;
@@ -122,9 +125,13 @@ fn look(kafka: &KafkaConfig) -> Option<(KafkaError, String)> {
         if heard.is_some() {
             return heard;
         }
+        let logged = producer.context().logged.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if reason.is_none() && logged.is_some() {
+            reason = logged;
+            deadline = deadline.min(Instant::now() + BETTER);
+        }
     }
-    let logged = producer.context().logged.lock().unwrap_or_else(PoisonError::into_inner).take();
-    logged.map(|it| (KafkaError::Global(RDKafkaErrorCode::AllBrokersDown), it))
+    reason.map(|it| (KafkaError::Global(RDKafkaErrorCode::AllBrokersDown), it))
 }
 
 /// Keeps the first thing that is said about a connection.
