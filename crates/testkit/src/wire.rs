@@ -30,6 +30,9 @@ use kafka_protocol::records::{
 /// The longest wait for an answer, and for a broker to become ready for a request.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Time between two tries.
+const PAUSE: Duration = Duration::from_millis(10);
+
 /// What a coordinator looks after, as `FindCoordinator` numbers it.
 #[derive(Debug, Clone, Copy)]
 pub enum Coordinates {
@@ -86,7 +89,7 @@ impl Client {
                 return response;
             }
             assert!(Instant::now() < deadline, "still answered with {response:?}");
-            std::thread::yield_now();
+            std::thread::sleep(PAUSE);
         }
     }
 

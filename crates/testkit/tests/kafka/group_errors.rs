@@ -5,6 +5,7 @@ use kafka_protocol::ResponseError::{
     MemberIdRequired, RebalanceInProgress, UnknownMemberId,
 };
 use kafka_protocol::messages::{DescribeGroupsRequest, ListGroupsRequest};
+use telltale_testkit::engines::wait_until;
 use telltale_testkit::wire::{group_id, text};
 
 use crate::support::{Kafka, kafka};
@@ -164,6 +165,8 @@ fn a_group_is_described_and_listed_as_it_is() {
         let request = DescribeGroupsRequest::default().with_groups(names.clone());
         member.client.call(version, &request).groups
     };
+    // Kafka answers from what its own log has committed, which may be a moment behind.
+    wait_until("the group is described as stable", || describe(5)[0].group_state.as_str() == "Stable");
     let described = describe(5);
     let group = &described[0];
     assert_eq!((group.group_state.as_str(), group.protocol_data.as_str()), ("Stable", "range"));
@@ -177,6 +180,8 @@ fn a_group_is_described_and_listed_as_it_is() {
     assert_eq!(mine.group_type.to_lowercase(), "classic");
     member.leave();
     let request = ListGroupsRequest::default().with_states_filter(vec![text("Empty")]);
-    let empty = member.client.call(5, &request).groups;
-    assert!(empty.iter().any(|it| it.group_id.as_str() == member.group));
+    wait_until("the group is listed as empty", || {
+        let empty = member.client.call(5, &request).groups;
+        empty.iter().any(|it| it.group_id.as_str() == member.group)
+    });
 }

@@ -58,13 +58,13 @@ fn a_member_that_dies_is_missed_after_its_session_and_its_work_goes_on() {
     let topic = kafka.topic_of("death", 6, &[]);
     let group = kafka.name("group");
     let mut mortal = RawMember::new(&kafka, &group).with_topic(&topic, 6);
-    let joined = mortal.join(6_000);
+    let joined = mortal.join(60_000);
     mortal.sync(&joined);
     let survivor = Member::join(&kafka, &group, &topic, &[]);
-    // The mortal one takes part in the rebalance, and is never heard of again. The wait is for the survivor's join.
-    while mortal.heartbeat() != 27 {}
+    // The mortal one takes part in the rebalance, and is never heard of again.
+    wait_until("the survivor wants to join", || mortal.heartbeat() == 27);
     let joined = mortal.join(6_000);
-    mortal.sync(&joined);
+    mortal.try_sync(&joined);
     drop(mortal);
     let sent = write(&kafka, &topic, "inherited", 5);
     await_shared(&[&survivor], 6);

@@ -98,7 +98,7 @@ fn a_producer_may_begin_again_with_its_own_identity() {
 fn a_transaction_whose_time_is_over_is_aborted_and_its_producer_fenced() {
     let kafka = kafka();
     let topic = kafka.topic("slow", &[]);
-    let mut producer = RawProducer::begin(&kafka, &kafka.name("tx"), &topic, 1_000);
+    let mut producer = RawProducer::begin(&kafka, &kafka.name("tx"), &topic, 10_000);
     assert_eq!((producer.add_partition(), producer.write("too slow")), (0, None));
     let mut client = kafka.connect();
     wait_at_most(2 * PATIENCE, "it is aborted", || {

@@ -129,7 +129,7 @@ fn a_newer_producer_fences_the_older_one_and_aborts_what_it_left_open() {
 fn a_zombie_whose_time_is_over_cannot_commit() {
     let kafka = kafka();
     let topic = kafka.topic("zombie", &[]);
-    let settings = [("transaction.timeout.ms", "1000"), ("message.timeout.ms", "1000")];
+    let settings = [("transaction.timeout.ms", "10000"), ("message.timeout.ms", "10000")];
     let zombie = Transactional::begin(&kafka, "tx", &settings);
     zombie.write(&topic, &[Record::of("too slow")]);
     let mut client = kafka.connect();
