@@ -51,7 +51,7 @@ impl Real {
         self.incomplete = true;
         let sent = Command::new("kill").args([&format!("-{signal}"), pid]).status();
         assert!(sent.expect("kill can be run").success(), "sending {signal} to {name}, process {pid}");
-        wait_until(&format!("{name} has ended"), || !self.is_ours(pid, name));
+        wait_until(&format!("{name} has ended"), || !self.is_ours(pid, name) && has_ended(pid));
     }
 
     /// Whether the process carries the mark of this engine of this folder on its command line; a dead one has none.
@@ -78,6 +78,15 @@ impl Drop for Real {
             self.start_again(); // the next test needs them
         }
     }
+}
+
+/// Whether the process has closed its ports: one that is killed loses its command line before its files. A stranger
+/// with the same number has a command line.
+fn has_ended(pid: &str) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit_once(") ").map_or("", |it| it.1);
+    let stranger = || std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|it| !it.is_empty());
+    state.is_empty() || state.starts_with(['Z', 'X']) || stranger()
 }
 
 fn clients(folder: &Path) -> PathBuf {
