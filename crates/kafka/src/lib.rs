@@ -5,6 +5,7 @@
 //! reader        ranges or the tail of a topic, without a group          trainer, scorer, command line
 //! producer      records in order, delivery reports back                 bridge, simulator
 //! transactional records in one transaction                              trainer
+//! progress      records and how far a copy came in one transaction      command line
 //! registry      schema id ─▶ schema, subject ─▶ schema id
 //! topics        creating, listing, describing
 //! ```
@@ -21,6 +22,7 @@ mod error;
 pub mod exactly_once;
 mod group;
 pub mod producer;
+mod progress;
 pub mod reader;
 pub mod registry;
 pub mod topics;
@@ -31,6 +33,7 @@ pub use config::{KafkaConfig, RegistryConfig, SaslMechanism, Security};
 pub use error::Error;
 pub use group::Group;
 pub use producer::Producer;
+pub use progress::{Position, Progress};
 pub use reader::{Isolation, Reader};
 pub use registry::{Registry, RegistryError};
 pub use transactional::{PublishError, Transactional};

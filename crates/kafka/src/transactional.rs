@@ -2,8 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use rdkafka::TopicPartitionList;
+use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use telltale_records::Outgoing;
+use telltale_records::outgoing::OutgoingRecord;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -82,7 +85,19 @@ impl Transactional {
     /// Says whether anything was published; see [`PublishError`].
     pub fn publish(&mut self, records: &Outgoing, stop: &CancellationToken) -> Result<(), PublishError> {
         // One record a request: a refusal names its record, and these transactions are small.
-        let Err(failure) = self.producer.commit(records, None, |_| true) else { return Ok(()) };
+        self.publish_with(records, None, |_| true, stop)
+    }
+
+    /// As [`Transactional::publish`], with `offsets` in the same transaction; each record for which `alone` holds
+    /// travels in a request of its own.
+    pub(crate) fn publish_with(
+        &mut self,
+        records: &Outgoing,
+        offsets: Option<(&TopicPartitionList, &ConsumerGroupMetadata)>,
+        alone: impl Fn(OutgoingRecord<'_>) -> bool,
+        stop: &CancellationToken,
+    ) -> Result<(), PublishError> {
+        let Err(failure) = self.producer.commit(records, offsets, alone) else { return Ok(()) };
         let failure = match failure {
             Failure::Abort(source) => match self.producer.abort() {
                 Ok(refused) => {
