@@ -79,8 +79,8 @@ pub struct Config {
     #[arg(long, env = "WORKERS", value_name = "COUNT", default_value = "1")]
     pub workers: NonZeroUsize,
 
-    /// Most records in one transaction
-    #[arg(long, env = "MAX_RECORDS", value_name = "COUNT", default_value = "10000")]
+    /// Most records in one transaction, 1 to 100000
+    #[arg(long, env = "MAX_RECORDS", value_name = "COUNT", default_value = "10000", value_parser = exactly_once::max_records)]
     pub max_records: NonZeroUsize,
 
     /// Longest time to gather records for one transaction after the first, at most 10s

@@ -54,8 +54,8 @@ pub struct Config {
     #[arg(long, env = "WORKERS", value_name = "COUNT", default_value = "1")]
     pub workers: NonZeroUsize,
 
-    /// Most readings in one transaction
-    #[arg(long, env = "MAX_RECORDS", value_name = "COUNT", default_value = "10000")]
+    /// Most readings in one transaction, 1 to 100000
+    #[arg(long, env = "MAX_RECORDS", value_name = "COUNT", default_value = "10000", value_parser = exactly_once::max_records)]
     pub max_records: NonZeroUsize,
 
     /// Longest time to gather readings for one transaction after the first, at most 10s

@@ -13,6 +13,15 @@ use tracing::{error, info, warn};
 
 use crate::{Address, Host, ProcessConfig, Running, Service, Telemetry, chain};
 
+/// Addresses of the probes where nothing else is said: services on one machine must not collide.
+const ADDRESSES: [(&str, &str); 5] = [
+    ("simulator", "127.0.0.1:8090"),
+    ("bridge", "127.0.0.1:8091"),
+    ("preprocessor", "127.0.0.1:8092"),
+    ("trainer", "127.0.0.1:8093"),
+    ("scorer", "127.0.0.1:8094"),
+];
+
 /// The command line of the service `name`: its own settings and those of every process.
 #[must_use]
 pub fn command<C: Parser>(name: &'static str) -> clap::Command {
@@ -20,7 +29,10 @@ pub fn command<C: Parser>(name: &'static str) -> clap::Command {
     let shown = format!("telltale-{name}");
     // The settings that are added bring their own description, which is not that of the service.
     let about = (own.get_about().cloned(), own.get_long_about().cloned());
-    let all = ProcessConfig::augment_args(own.display_name(shown.clone()).bin_name(shown));
+    let mut all = ProcessConfig::augment_args(own.display_name(shown.clone()).bin_name(shown));
+    if let Some((_, address)) = ADDRESSES.iter().find(|it| it.0 == name) {
+        all = all.mut_arg("http", |it| it.default_value(*address));
+    }
     all.about(Resettable::from(about.0)).long_about(Resettable::from(about.1))
 }
 
@@ -211,6 +223,18 @@ mod tests {
                 parse::<Paint>("paint", [first, "--help"].map(OsString::from)).unwrap_err().to_string();
             assert!(help.contains(usage), "{help}");
         }
+    }
+
+    #[test]
+    fn each_service_has_a_port_of_its_own() {
+        let port = |name| {
+            let (process, _) = parse::<Paint>(name, ["x", "--colour", "red"].map(OsString::from)).unwrap();
+            process.http.to_string()
+        };
+        assert_eq!((port("bridge"), port("scorer")), ("127.0.0.1:8091".into(), "127.0.0.1:8094".into()));
+        assert_eq!(port("paint"), "127.0.0.1:8080");
+        let addresses: std::collections::BTreeSet<&str> = ADDRESSES.iter().map(|it| it.1).collect();
+        assert_eq!(addresses.len(), ADDRESSES.len());
     }
 
     #[test]

@@ -11,6 +11,8 @@ use clap::{Args, ValueEnum};
 #[command(next_help_heading = "Process")]
 pub struct ProcessConfig {
     /// Address of /livez, /readyz and /metrics; port 0 is any free port, `off` is none
+    ///
+    /// Each service has a port of its own where nothing else is said, so that all of them run on one machine.
     #[arg(long, env = "HTTP_ADDRESS", value_name = "HOST:PORT", default_value = "127.0.0.1:8080")]
     pub http: Address,
 

@@ -22,6 +22,7 @@ mod refusals;
 mod worker;
 
 use std::error::Error as StdError;
+use std::num::NonZeroUsize;
 use std::thread;
 use std::time::Duration;
 
@@ -104,6 +105,9 @@ pub enum Health<'a> {
     NotReady(&'a str),
 }
 
+/// Most records of one transaction: more do not fit into the producer's queue at once.
+const MAX_RECORDS: usize = 100_000;
+
 /// What a loop reads, and how.
 #[derive(Debug, Clone)]
 pub struct LoopConfig {
@@ -159,6 +163,16 @@ impl LoopConfig {
             max_poll_interval: Duration::from_secs(300),
         }
     }
+}
+
+/// Reads the setting `--max-records` of a service: 1 to 100,000, what librdkafka queues.
+///
+/// # Errors
+///
+/// Says what is allowed.
+pub fn max_records(text: &str) -> Result<NonZeroUsize, String> {
+    let found = text.parse().ok().filter(|it: &NonZeroUsize| it.get() <= MAX_RECORDS);
+    found.ok_or_else(|| format!("it must be a number from 1 to {MAX_RECORDS}"))
 }
 
 /// Why a loop ended.
