@@ -112,6 +112,9 @@ impl Progress {
 
 impl std::fmt::Debug for Progress {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Progress").field("name", &self.name).field("topic", &self.topic).finish_non_exhaustive()
+        f.debug_struct("Progress")
+            .field("name", &self.name)
+            .field("topic", &self.topic)
+            .finish_non_exhaustive()
     }
 }

@@ -88,6 +88,19 @@ impl Transactional {
         self.publish_with(records, None, |_| true, stop)
     }
 
+    /// As [`Transactional::publish`], in few requests: for many records, none of them large.
+    ///
+    /// # Errors
+    ///
+    /// As [`Transactional::publish`]; of a refusal nobody may know which record it concerns.
+    pub fn publish_together(
+        &mut self,
+        records: &Outgoing,
+        stop: &CancellationToken,
+    ) -> Result<(), PublishError> {
+        self.publish_with(records, None, |_| false, stop)
+    }
+
     /// As [`Transactional::publish`], with `offsets` in the same transaction; each record for which `alone` holds
     /// travels in a request of its own.
     pub(crate) fn publish_with(

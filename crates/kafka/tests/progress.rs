@@ -21,9 +21,7 @@ fn values(engine: &common::Engine, topic: &str) -> Vec<String> {
     let stop = CancellationToken::new();
     reader
         .read(topic, 1, range, &stop, |batch| {
-            values.extend(
-                batch.records().map(|it| String::from_utf8(it.value().unwrap().to_vec()).unwrap()),
-            );
+            values.extend(batch.records().map(|it| String::from_utf8(it.value().unwrap().to_vec()).unwrap()));
             std::ops::ControlFlow::Continue(())
         })
         .unwrap();

@@ -161,6 +161,7 @@ impl Artifact {
             seed: self.about.seed,
             code_version: self.about.lineage.code_version.clone(),
             ranges: self.about.lineage.ranges.clone(),
+            pinned: false,
         }
     }
 

@@ -58,10 +58,11 @@ pub fn manifest_record(name: &str, signed: &SignedManifest) -> KeyedRecord {
     KeyedRecord { key: name.as_bytes().to_vec(), value: signed.to_bytes() }
 }
 
-/// The manifest that puts `old` in force again, to be signed by [`crate::artifact::sign`].
+/// The manifest that puts `old` in force again, to be signed by [`crate::artifact::sign`]; `pinned` says whether it stays
+/// there until somebody lifts it, or until the next version.
 #[must_use]
-pub fn rollback(old: &Manifest, generation: u64, created_ms: i64) -> Manifest {
-    Manifest { generation, created_ms, ..old.clone() }
+pub fn rollback(old: &Manifest, generation: u64, created_ms: i64, pinned: bool) -> Manifest {
+    Manifest { generation, created_ms, pinned, ..old.clone() }
 }
 
 /// Number of chunks of an artifact of `size` bytes.

@@ -60,7 +60,7 @@ fn a_model_arrives_is_replaced_and_rolled_back() {
     }
     let said: Vec<_> = delivered(second, 2, 2).iter().map(|it| take(&mut assembler, it)).collect();
     assert_eq!(said, ["", "version 2 generation 2"]);
-    let back = rollback(&first.manifest(&release(1, 1)), 3, 5);
+    let back = rollback(&first.manifest(&release(1, 1)), 3, 5, true);
     let record = manifest_record("fleet", &sign(&back, signer));
     assert_eq!(take(&mut assembler, &record), "version 1 generation 3");
     assert_eq!(assembler.in_force().map(|it| it.generation), Some(3));
@@ -162,7 +162,7 @@ proptest! {
         lost in prop::sample::subsequence(vec![0, 1, 2, 3], 0..4),
     ) {
         let (first, second, signer) = models();
-        let back = rollback(&first.manifest(&release(1, 1)), 4, 5);
+        let back = rollback(&first.manifest(&release(1, 1)), 4, 5, false);
         // Chunk and manifest of versions 1 and 2, then the decision for version 1 again.
         let mut all = delivered(first, 1, 1);
         all.extend(delivered(second, 2, 2));

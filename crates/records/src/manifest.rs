@@ -46,6 +46,9 @@ pub struct Manifest {
     pub code_version: String,
     /// What was read, in ascending order of topic and partition.
     pub ranges: Vec<OffsetRange>,
+    /// Whether trainers hold new versions back until a higher generation lifts it: set by a rollback.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub pinned: bool,
 }
 
 /// Consecutive offsets of one partition that a model learned from.
@@ -189,6 +192,7 @@ mod tests {
             seed: 7,
             code_version: "0.1.0".into(),
             ranges: vec![OffsetRange { topic: "t".into(), partition: 0, from: 0, to: 10 }],
+            pinned: false,
         }
     }
 
@@ -196,6 +200,9 @@ mod tests {
     fn reads_what_it_writes() {
         let text = manifest().to_json();
         assert_eq!(Manifest::parse(&text).unwrap(), manifest());
+        assert!(!text.contains("pinned"), "manifests of before read and write as they were");
+        let pinned = Manifest { pinned: true, ..manifest() };
+        assert_eq!(Manifest::parse(&pinned.to_json()).unwrap(), pinned);
         let signed = SignedManifest { manifest: text, key_id: "k".into(), signature: "s".into() };
         assert_eq!(SignedManifest::parse(&signed.to_bytes()).unwrap(), signed);
     }

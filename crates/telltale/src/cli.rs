@@ -1,5 +1,7 @@
 //! The command line: every command with its flags.
 
+mod dead_letters;
+mod load;
 mod models;
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -10,7 +12,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use telltale_kafka::{KafkaConfig, RegistryConfig};
 use telltale_mqtt::MqttConfig;
 
-pub use models::{DeadLettersCommand, ModelsCommand};
+pub use dead_letters::{DeadLettersCommand, ReplayArgs};
+pub use load::{LastAt, LoadArgs};
+pub use models::ModelsCommand;
 
 /// Streaming machine learning for fleets of connected devices
 ///
@@ -52,9 +56,18 @@ pub enum Command {
     #[command(subcommand)]
     Models(ModelsCommand),
 
-    /// List and show the records that could not go on, with their reasons
+    /// List, show, export and put back the records that could not go on
     #[command(subcommand)]
     DeadLetters(DeadLettersCommand),
+
+    /// Load readings from a CSV file into a topic, each once
+    ///
+    /// The whole file is read and checked first: nothing is sent if a row is no reading. Then its rows go to Kafka as JSON, as
+    /// devices would send them, in transactions that also note how far it came. Stopped, killed or without Kafka for a
+    /// while, the same command again goes on where it was; a file that was loaded whole is not loaded again.
+    ///
+    /// The defaults fit a file with the columns time, car and the 18 sensors of the cars.
+    Load(Box<LoadArgs>),
 
     /// Prove that each record has exactly one outcome
     ///

@@ -1,17 +1,22 @@
 //! The command line: the demo, a look into topics and models, and the proof that nothing was lost.
 //!
 //! ```text
-//! cli ─▶ commands ─▶ kafka, registry, mqtt                        topics, models, dead-letters, verify, probe
+//! cli ─▶ commands ─▶ kafka, registry, mqtt                        topics, models, load, dead-letters, verify, probe
 //!    └─▶ demo ─▶ engines and every service in this process ─▶ watch ─▶ view
 //!                     └─ stop: simulator, bridge, preprocessor, scorer ─▶ verify ─▶ summary
 //! ```
 //!
 //! `evaluate`, `verify::balance`, `view` and `summary` are pure: values in, values out.
 
+#![warn(clippy::print_stdout)] // Nobody may read it any more: `output` knows what to do then.
+
 pub mod cli;
 pub mod commands;
+pub mod dead_letters;
 pub mod demo;
 pub mod evaluate;
+pub mod load;
+pub mod output;
 pub mod ports;
 pub mod process;
 pub mod show;
@@ -22,7 +27,6 @@ pub mod verify;
 pub mod view;
 
 use std::ffi::OsString;
-use std::io;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches};
@@ -30,11 +34,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cli::{Cli, Command};
 use crate::commands::Error;
+use crate::output::Output;
 
 /// Runs the command line of this process.
 ///
 /// The exit code is 0 when the command succeeded, 1 when it failed or found violations, 2 when it was not
-/// understood.
+/// understood, 141 when nobody read its output any more.
 #[must_use]
 pub fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
@@ -51,10 +56,10 @@ pub fn main() -> ExitCode {
     };
     match run(cli.command) {
         Ok(code) => code,
-        Err(error) => {
+        Err(error) => output::closed(&error).unwrap_or_else(|| {
             eprintln!("telltale: {}", telltale_service::chain(&error));
             ExitCode::FAILURE
-        }
+        }),
     }
 }
 
@@ -88,17 +93,21 @@ fn run_service(arguments: &[OsString]) -> Option<ExitCode> {
 
 fn run(command: Command) -> Result<ExitCode, Error> {
     let stop = CancellationToken::new();
+    let out = &mut Output::standard();
     match command {
         Command::Demo(args) => return demo::run(&args),
-        Command::Engines(args) => commands::engines::run(&args)?,
-        Command::Topics(command) => commands::topics::run(command, &stop)?,
-        Command::Models(command) => commands::models::run(command, &stop)?,
-        Command::DeadLetters(command) => commands::dead_letters::run(command, &stop)?,
-        Command::Verify(args) => commands::verify::run(&args, &stop)?,
-        Command::Probe(args) => commands::probe::run(&args, &stop)?,
-        Command::Keys(command) => commands::keys::run(command)?,
+        Command::Engines(args) => commands::engines::run(&args, out)?,
+        Command::Topics(command) => commands::topics::run(command, out, &stop)?,
+        Command::Models(command) => commands::models::run(command, out, &stop)?,
+        Command::DeadLetters(command) => commands::dead_letters::run(command, out, &stop)?,
+        Command::Verify(args) => commands::verify::run(&args, out, &stop)?,
+        Command::Load(args) => commands::load::run(&args, out, &stop)?,
+        Command::Probe(args) => commands::probe::run(&args, out, &stop)?,
+        Command::Keys(command) => commands::keys::run(command, out)?,
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut self::command(), "telltale", &mut io::stdout());
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut self::command(), "telltale", &mut text);
+            out.text(String::from_utf8_lossy(&text))?;
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -196,8 +196,8 @@ impl Config {
 
     /// Checks what no single setting can.
     pub(crate) fn check(&self) -> Result<(), Error> {
-        let wrong = |flag, value: String, expected: &str| {
-            Err(Error::Setting { flag, value, expected: expected.to_owned() })
+        let wrong = |flag: &str, value: String, expected: &str| {
+            Err(Error::Setting { flag: String::from(flag), value, expected: expected.to_owned() })
         };
         if !manifest::is_name(&self.model) {
             return wrong(
@@ -219,7 +219,12 @@ impl Config {
             let value = self.min_interval.to_string();
             return wrong("--min-interval", value, &format!("at most --interval, {}", self.interval));
         }
-        self.training.config().check().map_err(|source| Error::Train(source.into()))?;
+        self.training.config().check().map_err(|it| Error::Setting {
+            // Each of its settings is a flag of the same name.
+            flag: format!("--{}", it.field.replace('_', "-")),
+            value: it.value,
+            expected: it.expected,
+        })?;
         self.kafka.check()?;
         Ok(())
     }
@@ -253,8 +258,8 @@ mod tests {
             (&["--first-rows", "10"], "--first-rows is 10, but must be at least 200"),
             (&["--growth", "NaN"], "--growth is NaN"),
             (&["--interval", "5s"], "--min-interval is 10s, but must be at most --interval, 5s"),
-            (&["--false-alarm-rate", "0.9"], "false_alarm_rate is 0.9"),
-            (&["--hidden", "0"], "hidden is [0]"),
+            (&["--false-alarm-rate", "0.9"], "--false-alarm-rate is 0.9, but must be 0.00001 to 0.2"),
+            (&["--hidden", "0"], "--hidden is [0]"),
             (&["--kafka-ca", "ca.pem"], "--kafka-security tls"),
         ];
         for (flags, expected) in cases {

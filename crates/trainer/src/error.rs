@@ -14,7 +14,7 @@ pub enum Error {
     #[error("{flag} is {value}, but must be {expected}")]
     Setting {
         /// The flag.
-        flag: &'static str,
+        flag: String,
         /// What was given.
         value: String,
         /// What is allowed.
@@ -65,6 +65,17 @@ pub enum Error {
         version: u64,
         /// Why not.
         source: PublishError,
+    },
+    /// A rollback holds new versions back.
+    #[error(
+        "model {model} is pinned to version {version} by a rollback: `telltale models unpin` lets new versions be \
+         published"
+    )]
+    Pinned {
+        /// Name of the model.
+        model: String,
+        /// Version it is pinned to.
+        version: u64,
     },
     /// No number is left.
     #[error("model {model} has used up its version numbers")]

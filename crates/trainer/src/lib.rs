@@ -38,6 +38,8 @@ use schedule::{Before, Schedule};
 
 /// How often the trainer looks how far the log has grown, and how late it notices a shutdown.
 const LOOK: Duration = Duration::from_millis(200);
+/// How long one version waits for Kafka to let it publish; a trainer that goes on waits as long as it takes.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Longest pause after a failure that may pass.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
@@ -47,6 +49,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 ///
 /// Returns why no model came of it, or what cannot be read or written.
 pub fn run(config: Config, service: &Service) -> Result<(), Error> {
+    service.not_ready("trainer", "it has not seen the log yet");
     config.check()?;
     let signer = Signer::load(&config.signing_key)?;
     let earlier = match &*config.trusted_key {
@@ -68,13 +71,15 @@ pub fn run(config: Config, service: &Service) -> Result<(), Error> {
     };
     let log = Reader::open(&config.kafka, Isolation::Committed)?;
     // A wrong topic or range must be known before another trainer is fenced off.
-    let there = whole(&log, &config.readings)?;
+    let Some(there) = first_look(&config, service, &log)? else { return Ok(()) };
     let ranges = if config.from.is_empty() && config.to.is_empty() {
         last(&there, config.last_offsets())
     } else {
         between(&config.readings, &there, &config.from, &config.to)?
     };
-    let publisher = Publisher::open(&config.kafka, &config.model, signer, earlier, service.shutdown())?;
+    let patience = if config.once { PATIENCE } else { Duration::MAX };
+    let publisher =
+        Publisher::open(&config.kafka, &config.model, signer, earlier, patience, service.shutdown())?;
     let mut run = Run { config: &config, service, source, metrics, publisher };
     service.ready("trainer");
     if config.once { run.once(&ranges) } else { run.go_on(&log) }
@@ -140,6 +145,12 @@ impl Run<'_> {
                 Err(Error::Kafka(error)) if error.is_passing() || is_deleted(&error) => {
                     pause = self.wait_out("kafka", &error, pause);
                 }
+                Err(Error::Pinned { version, .. }) => {
+                    if self.metrics.pinned.set(1) == 0 {
+                        info!(version, "pinned by a rollback: no new version until `telltale models unpin`");
+                    }
+                    pause = LONGEST_PAUSE;
+                }
                 Err(error @ (Error::Train(TrainError::Constant { .. }) | Error::Unreadable { .. })) => {
                     pause = self.wait_out("readings", &error, LONGEST_PAUSE);
                 }
@@ -163,6 +174,9 @@ impl Run<'_> {
 
     fn train_and_publish(&mut self, ranges: &Ranges) -> Result<(), Error> {
         let shutdown = self.service.shutdown();
+        // Before the work: a pinned model needs no new version.
+        self.publisher.unpinned(shutdown)?;
+        self.metrics.pinned.set(0);
         let began = Instant::now();
         let Some(trained) = self.train(ranges)? else { return Ok(()) };
         let seconds = began.elapsed().as_secs_f64();
@@ -261,6 +275,30 @@ impl Run<'_> {
             schema_ids: found.schema_ids.iter().filter_map(|&it| i32::try_from(it).ok()).collect(),
             code_version: env!("CARGO_PKG_VERSION").to_owned(),
         }
+    }
+}
+
+/// What the topic holds at the start; waits while Kafka is away, unless one version is all that is wanted.
+///
+/// `None` when the shutdown came first.
+fn first_look(config: &Config, service: &Service, log: &Reader) -> Result<Option<Ranges>, Error> {
+    let mut pause = LOOK;
+    loop {
+        match whole(log, &config.readings) {
+            Ok(there) => {
+                service.ready("kafka");
+                return Ok(Some(there));
+            }
+            Err(error) if error.is_passing() && !config.once => {
+                warn!(error = chain(&error), "waiting for kafka");
+                service.not_ready("kafka", &error.to_string());
+            }
+            Err(error) => return Err(error.into()),
+        }
+        if service.shutdown().sleep(pause) {
+            return Ok(None);
+        }
+        pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
 

@@ -16,6 +16,8 @@ pub(crate) struct Metrics {
     pub(crate) models: Counter,
     /// The version published last.
     pub(crate) version: Gauge,
+    /// 1 while a pinned version holds new ones back.
+    pub(crate) pinned: Gauge,
     /// Time to read one training run's records, in seconds.
     pub(crate) read_duration: Histogram,
     /// Time to learn from them, in seconds.
@@ -30,6 +32,7 @@ impl Metrics {
             rejected: Counter::default(),
             models: Counter::default(),
             version: Gauge::default(),
+            pinned: Gauge::default(),
             read_duration: Histogram::new(bounds),
             training_duration: Histogram::new(bounds),
         };
@@ -37,6 +40,7 @@ impl Metrics {
         registry.register("rejected_records", "Records that are no readings", metrics.rejected.clone());
         registry.register("models", "Versions published", metrics.models.clone());
         registry.register("model_version", "The version published last", metrics.version.clone());
+        registry.register("pinned", "1 while a pinned version holds new ones back", metrics.pinned.clone());
         let (read, training) = (metrics.read_duration.clone(), metrics.training_duration.clone());
         registry.register("read_duration_seconds", "Time to read the records of a training run", read);
         registry.register("training_duration_seconds", "Time to learn from them", training);

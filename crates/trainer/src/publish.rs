@@ -17,8 +17,6 @@ use crate::error::Error;
 
 /// Pauses between attempts to publish, while Kafka is away.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
-/// How long the first connection may take; longer, and the process ends and says so.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Publishes the versions of one model; a second publisher of the same model fences the first.
 pub(crate) struct Publisher {
@@ -34,6 +32,8 @@ pub(crate) struct Publisher {
 pub(crate) struct Numbers {
     pub(crate) version: u64,
     pub(crate) generation: u64,
+    /// Version that the newest decision pins the model to.
+    pub(crate) pinned: Option<u64>,
 }
 
 /// What a record on the topic `model-metrics` says of a training run.
@@ -69,7 +69,7 @@ struct Evaluation<'a> {
 }
 
 impl Publisher {
-    /// Takes over the publishing of `name`.
+    /// Takes over the publishing of `name`; while Kafka is away, it waits, at most for `patience`.
     ///
     /// # Errors
     ///
@@ -79,10 +79,11 @@ impl Publisher {
         name: &str,
         signer: Signer,
         earlier: Option<TrustedKeys>,
+        patience: Duration,
         shutdown: &Shutdown,
     ) -> Result<Self, Error> {
         let id = format!("telltale-trainer-{name}");
-        let producer = Transactional::open(kafka, &id, PATIENCE, &shutdown.token())?;
+        let producer = Transactional::open(kafka, &id, patience, &shutdown.token())?;
         let trusted = [Some(signer.trusted()), earlier].into_iter().flatten().collect();
         Ok(Self { kafka: kafka.clone(), name: name.to_owned(), signer, trusted, producer })
     }
@@ -92,9 +93,25 @@ impl Publisher {
         let mut numbers = Numbers::default();
         self.each_manifest(shutdown, |manifest| {
             numbers.version = numbers.version.max(manifest.version);
-            numbers.generation = numbers.generation.max(manifest.generation);
+            if manifest.generation >= numbers.generation {
+                numbers.generation = manifest.generation;
+                numbers.pinned = manifest.pinned.then_some(manifest.version);
+            }
         })?;
         Ok(numbers)
+    }
+
+    /// The numbers to go on from, unless the model is pinned.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Error::Pinned`], or an error when Kafka cannot be read.
+    pub(crate) fn unpinned(&self, shutdown: &Shutdown) -> Result<Numbers, Error> {
+        let numbers = self.numbers(shutdown)?;
+        match numbers.pinned {
+            Some(version) => Err(Error::Pinned { model: self.name.clone(), version }),
+            None => Ok(numbers),
+        }
     }
 
     /// Publishes `trained` under the next numbers; while Kafka is away, it waits.
@@ -108,7 +125,7 @@ impl Publisher {
     ) -> Result<Option<Manifest>, Error> {
         let mut pause = PAUSES.0;
         while !shutdown.is_requested() {
-            let numbers = self.numbers(shutdown)?;
+            let numbers = self.unpinned(shutdown)?;
             let next = |number: u64| {
                 number.checked_add(1).ok_or_else(|| Error::Numbers { model: self.name.clone() })
             };
@@ -122,7 +139,10 @@ impl Publisher {
             let manifest = trained.artifact.manifest(&release);
             let outgoing = self.outgoing(trained, &manifest);
             let source = match self.producer.publish(&outgoing, &shutdown.token()) {
-                Ok(()) => return Ok(Some(manifest)),
+                Ok(()) => {
+                    self.restore_pin(&manifest, shutdown)?;
+                    return Ok(Some(manifest));
+                }
                 Err(source) => source,
             };
             match &source {
@@ -151,6 +171,36 @@ impl Publisher {
         }
         info!(model = self.name, "asked to stop: the newest model is not published");
         Ok(None)
+    }
+
+    /// A rollback may have taken the same generation meanwhile: what was pinned then stays, under a higher one.
+    fn restore_pin(&mut self, published: &Manifest, shutdown: &Shutdown) -> Result<(), Error> {
+        let mut pin = None;
+        self.each_manifest(shutdown, |it| {
+            if it.pinned && it.generation == published.generation {
+                pin = Some(it);
+            }
+        })?;
+        let Some(pin) = pin else { return Ok(()) };
+        let again = delivery::rollback(&pin, published.generation.saturating_add(1), now_ms(), true);
+        let record =
+            delivery::manifest_record(&self.name, &telltale_model::artifact::sign(&again, &self.signer));
+        let mut out = Outgoing::new();
+        for topic in [topics::MODELS, topics::MODELS_AUDIT] {
+            let to = Destination {
+                topic: out.topic(topic),
+                partition: None,
+                timestamp_ms: Some(again.created_ms),
+            };
+            out.push(to, Some(&record.key), Some(&record.value), None, &[]);
+        }
+        let (model, version) = (self.name.clone(), pin.version);
+        self.producer.publish(&out, &shutdown.token()).map_err(|source| Error::Publish {
+            model: model.clone(),
+            version,
+            source,
+        })?;
+        Err(Error::Pinned { model, version })
     }
 
     fn outgoing(&self, trained: &Trained, manifest: &Manifest) -> Outgoing {

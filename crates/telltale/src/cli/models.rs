@@ -1,4 +1,4 @@
-//! Flags of the commands for models and dead letters.
+//! Flags of the commands for models.
 
 use std::path::PathBuf;
 
@@ -11,6 +11,9 @@ use super::Connection;
 pub enum ModelsCommand {
     /// List every model that was published, which one is in force, and what was refused
     List {
+        /// File with a key (PEM) that signatures are checked with; repeatable
+        #[arg(long, value_name = "FILE")]
+        verifying_key: Vec<PathBuf>,
         /// Where from.
         #[command(flatten)]
         connection: Connection,
@@ -29,11 +32,14 @@ pub enum ModelsCommand {
     /// Put an earlier version back in force
     ///
     /// Publishes the earlier model again with a higher generation, signed. The scorers take it over between two
-    /// transactions. The version numbers of predictions then fall once, and `verify` knows why. It stays in force until
-    /// the trainer publishes its next version: stop a continuous trainer first.
+    /// transactions. The version numbers of predictions then fall once, and `verify` knows why. It is pinned: a trainer
+    /// that goes on publishes nothing until `telltale models unpin`.
     Rollback {
         /// Version to go back to
         version: u64,
+        /// Let the trainer's next version replace it
+        #[arg(long)]
+        no_pin: bool,
         /// File with the key (PEM) that models are signed with
         #[arg(long, value_name = "FILE")]
         signing_key: PathBuf,
@@ -41,31 +47,12 @@ pub enum ModelsCommand {
         #[command(flatten)]
         connection: Connection,
     },
-}
-
-/// `telltale dead-letters`
-#[derive(Debug, Subcommand)]
-pub enum DeadLettersCommand {
-    /// List the newest dead letters, one line each, and how many there are of each reason
-    List {
-        /// Most lines
-        #[arg(long, short = 'n', value_name = "COUNT", default_value_t = 20)]
-        count: usize,
-        /// Only those with this reason, such as schema-mismatch
-        #[arg(long, value_name = "REASON")]
-        reason: Option<String>,
-        /// Where from.
-        #[command(flatten)]
-        connection: Connection,
-    },
-    /// Show one dead letter whole
-    Show {
-        /// Its offset, as `list` prints it
-        offset: i64,
-        /// Its partition
-        #[arg(long, default_value_t = 0)]
-        partition: i32,
-        /// Where from.
+    /// Let the trainer publish new versions again after a rollback
+    Unpin {
+        /// File with the key (PEM) that models are signed with
+        #[arg(long, value_name = "FILE")]
+        signing_key: PathBuf,
+        /// Where to.
         #[command(flatten)]
         connection: Connection,
     },

@@ -7,6 +7,7 @@ use telltale_embedded::{Engines, EnginesConfig};
 use super::Error;
 use crate::cli::{EnginesArgs, HERE};
 use crate::demo::signals::Signals;
+use crate::output::Output;
 use crate::ports::{self, Wanted};
 
 /// Runs the engines until SIGINT or SIGTERM.
@@ -14,7 +15,7 @@ use crate::ports::{self, Wanted};
 /// # Errors
 ///
 /// Returns why they could not be started.
-pub fn run(args: &EnginesArgs) -> Result<(), Error> {
+pub fn run(args: &EnginesArgs, out: &mut Output) -> Result<(), Error> {
     ports::check(HERE, &wanted(args))?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Runtime)?;
@@ -22,19 +23,20 @@ pub fn run(args: &EnginesArgs) -> Result<(), Error> {
     // Where the demo puts them, so that its folder can be opened by either.
     let folder = args.data.as_ref().map(|it| it.join("engines"));
     let engines = start(config(args, folder))?;
-    println!("MQTT broker      {}", engines.mqtt_addr());
-    println!("Kafka log        {}", engines.kafka_addr());
-    println!("schema registry  {}", engines.registry_url());
+    out.line(format_args!("MQTT broker      {}", engines.mqtt_addr()))?;
+    out.line(format_args!("Kafka log        {}", engines.kafka_addr()))?;
+    out.line(format_args!("schema registry  {}", engines.registry_url()))?;
     match &args.data {
-        Some(data) => {
-            println!("kept in {}; what the broker holds for its clients is in memory", data.display())
-        }
-        None => println!("in memory: all is gone at the end (--data DIR keeps log and registry)"),
+        Some(data) => out.line(format_args!(
+            "kept in {}; what the broker holds for its clients is in memory",
+            data.display()
+        ))?,
+        None => out.line("in memory: all is gone at the end (--data DIR keeps log and registry)")?,
     }
-    println!("a single node for development and tests; Ctrl-C stops it");
+    out.line("a single node for development and tests; Ctrl-C stops it")?;
     runtime.block_on(signals.next());
     drop(engines);
-    println!("stopped");
+    out.line("stopped")?;
     Ok(())
 }
 

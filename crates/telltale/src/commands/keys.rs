@@ -7,6 +7,7 @@ use telltale_model::Signer;
 
 use super::Error;
 use crate::cli::KeysCommand;
+use crate::output::Output;
 
 /// File with the key that models are signed with.
 pub const SIGNING: &str = "signing-key.pem";
@@ -18,7 +19,7 @@ pub const VERIFYING: &str = "verifying-key.pem";
 /// # Errors
 ///
 /// Returns why the keys could not be made or written.
-pub fn run(command: KeysCommand) -> Result<(), Error> {
+pub fn run(command: KeysCommand, output: &mut Output) -> Result<(), Error> {
     let KeysCommand::Generate { out, replace } = command;
     if replace {
         for path in [out.join(SIGNING), out.join(VERIFYING)] {
@@ -32,8 +33,11 @@ pub fn run(command: KeysCommand) -> Result<(), Error> {
     }
     fs::create_dir_all(&out).map_err(|source| Error::File { flag: "--out", path: out.clone(), source })?;
     let (signing, verifying) = generate(&out)?;
-    println!("{}  for the trainer alone: whoever has it can put models in force", signing.display());
-    println!("{}  for the scorers", verifying.display());
+    output.line(format_args!(
+        "{}  for the trainer alone: whoever has it can put models in force",
+        signing.display()
+    ))?;
+    output.line(format_args!("{}  for the scorers", verifying.display()))?;
     Ok(())
 }
 
@@ -101,7 +105,7 @@ mod tests {
         let error = generate(folder.path()).unwrap_err().to_string();
         assert!(error.contains("--replace"), "{error}");
         let out = folder.path().to_owned();
-        run(KeysCommand::Generate { out, replace: true }).unwrap();
+        run(KeysCommand::Generate { out, replace: true }, &mut Output::standard()).unwrap();
         assert_ne!(before.0, fs::read(&signing).unwrap());
     }
 }

@@ -3,8 +3,10 @@
 pub mod dead_letters;
 pub mod engines;
 pub mod keys;
+pub mod load;
 pub mod models;
 pub mod probe;
+mod rollback;
 pub mod topics;
 pub mod verify;
 
@@ -13,8 +15,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use telltale_mqtt::device::PublishError;
+use tokio_util::sync::CancellationToken;
 
 use crate::demo::folder::FolderError;
+use crate::demo::signals::Signals;
+use crate::load::LoadError;
 use crate::ports::PortError;
 use crate::summary::SummaryError;
 
@@ -28,6 +33,9 @@ pub enum Error {
     /// The registry could not be used.
     #[error(transparent)]
     Registry(#[from] telltale_kafka::RegistryError),
+    /// A file was not loaded.
+    #[error(transparent)]
+    Load(#[from] LoadError),
     /// A port is taken.
     #[error(transparent)]
     Port(#[from] PortError),
@@ -80,6 +88,19 @@ pub enum Error {
         /// Offset behind the last one.
         end: i64,
     },
+    /// Dead letters were not put back, or not all.
+    #[error("{sent} dead letters went back; the same command again goes on, each goes back once")]
+    Replay {
+        /// How many.
+        sent: u64,
+        /// Why no more.
+        source: telltale_kafka::PublishError,
+    },
+    /// Nobody said which dead letters.
+    #[error(
+        "which dead letters are to go back? Say so, such as --reason schema-mismatch or --since 2h, or --all"
+    )]
+    Which,
     /// The MQTT settings cannot be used.
     #[error(transparent)]
     Mqtt(telltale_mqtt::ConfigError),
@@ -167,6 +188,12 @@ pub enum Error {
         /// Version asked for.
         version: u64,
     },
+    /// Nothing is pinned.
+    #[error("model version {version}, which is in force, is not pinned")]
+    NotPinned {
+        /// The version in force.
+        version: u64,
+    },
     /// A rollback by a key that the scorers need not trust.
     #[error(
         "the model in force is signed by key {in_force}, but --signing-key is key {given}: scorers would refuse it"
@@ -237,4 +264,22 @@ pub enum Error {
         /// How many.
         faults: u64,
     },
+}
+
+/// Cancels `stop` at the first SIGINT or SIGTERM, so that a command ends in order.
+///
+/// # Errors
+///
+/// Returns an error when the system refuses a thread or the signals.
+pub(crate) fn stop_on_signal(stop: &CancellationToken) -> Result<(), Error> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Runtime)?;
+    let mut signals = runtime.block_on(async { Signals::catch() }).map_err(Error::Runtime)?;
+    let stop = stop.clone();
+    let wait = move || {
+        runtime.block_on(signals.next());
+        stop.cancel();
+    };
+    std::thread::Builder::new().name("signals".to_owned()).spawn(wait).map_err(Error::Runtime)?;
+    Ok(())
 }

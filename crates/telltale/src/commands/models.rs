@@ -2,24 +2,23 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::PathBuf;
 
-use telltale_kafka::{Isolation, KafkaConfig, Reader, Transactional};
-use telltale_model::delivery::{Assembler, Outcome, manifest_record, rollback};
-use telltale_model::{Signer, TrustedKeys, artifact};
+use telltale_kafka::{Isolation, KafkaConfig, Reader};
+use telltale_model::TrustedKeys;
+use telltale_model::delivery::{Assembler, Outcome};
+use telltale_model::loader::verify_manifest;
 use telltale_records::manifest::{Manifest, SignedManifest};
-use telltale_records::{Destination, Outgoing, Record, topics};
+use telltale_records::{Record, topics};
 use tokio_util::sync::CancellationToken;
 
 use super::Error;
+use super::rollback::{Decision, decide};
 use crate::cli::{Connection, ModelsCommand};
-use crate::demo::watch::now_ms;
+use crate::output::Output;
 use crate::show;
 use crate::view::numbers::{figure, grouped, percent};
 
-/// Longest time to take over the transactional id for a rollback.
-const PATIENCE: Duration = Duration::from_secs(30);
 /// Refusals shown by `list`, the newest.
 const REFUSALS: usize = 20;
 
@@ -28,14 +27,17 @@ const REFUSALS: usize = 20;
 /// # Errors
 ///
 /// Returns why it could not be done.
-pub fn run(command: ModelsCommand, stop: &CancellationToken) -> Result<(), Error> {
+pub fn run(command: ModelsCommand, out: &mut Output, stop: &CancellationToken) -> Result<(), Error> {
     match command {
-        ModelsCommand::List { connection } => list(&connection, stop),
+        ModelsCommand::List { verifying_key, connection } => list(&connection, &verifying_key, out, stop),
         ModelsCommand::Show { version, verifying_key, connection } => {
-            show_one(&connection, version, verifying_key, stop)
+            show_one(&connection, version, verifying_key, out, stop)
         }
-        ModelsCommand::Rollback { version, signing_key, connection } => {
-            go_back(&connection, version, &signing_key, stop)
+        ModelsCommand::Rollback { version, no_pin, signing_key, connection } => {
+            decide(&connection.kafka, Decision::Back { version, pinned: !no_pin }, &signing_key, out, stop)
+        }
+        ModelsCommand::Unpin { signing_key, connection } => {
+            decide(&connection.kafka, Decision::Unpin, &signing_key, out, stop)
         }
     }
 }
@@ -47,6 +49,8 @@ pub struct Known {
     pub decisions: BTreeMap<u64, Manifest>,
     /// The key that signed the newest decision, with its generation.
     newest_key: Option<(u64, String)>,
+    /// What was signed, by generation.
+    signed: BTreeMap<u64, SignedManifest>,
     /// Records of the audit that are not decisions: mostly refusals.
     pub others: Vec<String>,
 }
@@ -67,10 +71,13 @@ impl Known {
 
     fn take(&mut self, record: Record<'_>, audit: bool) {
         let Some(value) = record.value() else { return };
-        if let Some((manifest, key_id)) = manifest(value) {
+        if let Some((manifest, signed)) = manifest(value) {
             let newest = self.newest_key.as_ref().map_or(0, |it| it.0);
-            if let Some(key_id) = key_id.filter(|_| manifest.generation >= newest) {
-                self.newest_key = Some((manifest.generation, key_id));
+            if let Some(signed) = signed {
+                if manifest.generation >= newest {
+                    self.newest_key = Some((manifest.generation, signed.key_id.clone()));
+                }
+                self.signed.insert(manifest.generation, signed);
             }
             self.decisions.insert(manifest.generation, manifest);
         } else if audit {
@@ -97,8 +104,24 @@ impl Known {
         generations(to).max().zip(generations(from).min()).is_some_and(|(back, before)| back > before)
     }
 
+    /// Id of the key that signed the newest decision.
+    pub(super) fn newest_key(&self) -> Option<&str> {
+        self.newest_key.as_ref().map(|(_, id)| id.as_str())
+    }
+
+    /// Whether the signature of a decision holds, in a word; without keys, who says to have signed.
+    fn signature(&self, generation: u64, trusted: Option<&TrustedKeys>) -> String {
+        let Some(signed) = self.signed.get(&generation) else { return "none".to_owned() };
+        let id = signed.key_id.get(..8).unwrap_or(&signed.key_id);
+        match trusted.map(|it| verify_manifest(signed, it)) {
+            None => format!("{id}, not checked"),
+            Some(Ok(_)) => format!("{id}, holds"),
+            Some(Err(_)) => format!("{id}, REFUSED"),
+        }
+    }
+
     /// The latest decision for `version`, or the one in force.
-    fn find(&self, version: Option<u64>) -> Result<&Manifest, Error> {
+    pub(super) fn find(&self, version: Option<u64>) -> Result<&Manifest, Error> {
         let found = match version {
             Some(version) => self.decisions.values().rev().find(|it| it.version == version),
             None => self.in_force(),
@@ -116,15 +139,15 @@ impl Known {
     }
 }
 
-/// The manifest in a record of either topic, signed or alone, with the id of its key.
-fn manifest(value: &[u8]) -> Option<(Manifest, Option<String>)> {
+/// The manifest in a record of either topic, signed or alone.
+pub(super) fn manifest(value: &[u8]) -> Option<(Manifest, Option<SignedManifest>)> {
     if let Ok(signed) = SignedManifest::parse(value) {
-        return Some((Manifest::parse(&signed.manifest).ok()?, Some(signed.key_id)));
+        return Some((Manifest::parse(&signed.manifest).ok()?, Some(signed)));
     }
     Some((Manifest::parse(std::str::from_utf8(value).ok()?).ok()?, None))
 }
 
-fn each(
+pub(super) fn each(
     reader: &mut Reader,
     topic: &str,
     stop: &CancellationToken,
@@ -140,29 +163,45 @@ fn each(
     Ok(())
 }
 
-fn list(connection: &Connection, stop: &CancellationToken) -> Result<(), Error> {
+fn list(
+    connection: &Connection,
+    keys: &[PathBuf],
+    out: &mut Output,
+    stop: &CancellationToken,
+) -> Result<(), Error> {
+    let trusted = match keys {
+        [] => None,
+        keys => Some(TrustedKeys::load(keys).map_err(Error::Key)?),
+    };
     let known = Known::read(&connection.kafka, stop)?;
     let Some(in_force) = known.in_force().map(|it| it.generation) else {
-        println!("no model yet");
+        out.line("no model yet")?;
         return Ok(());
     };
-    println!(
-        "{:<12} {:>7} {:>10}  {:<24} {:>12} {:>10}  {:<16}",
-        "model", "version", "generation", "signed", "readings", "threshold", "sha256"
-    );
+    out.line(format_args!(
+        "{:<12} {:>7} {:>10}  {:<24} {:>12} {:>10}  {:<16}  {:<22}",
+        "model", "version", "generation", "signed", "readings", "threshold", "sha256", "signature"
+    ))?;
     for (generation, it) in &known.decisions {
         let (time, rows, threshold) =
             (show::time(it.created_ms), grouped(it.rows), figure(f64::from(it.threshold)));
         let sha256 = it.sha256.get(..16).unwrap_or(&it.sha256);
-        let note = if *generation == in_force { "  ◀ in force" } else { "" };
-        println!(
-            "{:<12} {:>7} {generation:>10}  {time:<24} {rows:>12} {threshold:>10}  {sha256:<16}{note}",
+        let signature = known.signature(*generation, trusted.as_ref());
+        let note = match *generation == in_force {
+            true if it.pinned => "  ◀ in force, pinned",
+            true => "  ◀ in force",
+            false => "",
+        };
+        out.line(format_args!(
+            "{:<12} {:>7} {generation:>10}  {time:<24} {rows:>12} {threshold:>10}  {sha256:<16}  {signature:<22}{note}",
             it.name, it.version
-        );
+        ))?;
     }
     if !known.others.is_empty() {
-        println!("\nalso in {}:", topics::MODELS_AUDIT);
-        known.others.iter().rev().take(REFUSALS).rev().for_each(|it| println!("  {it}"));
+        out.line(format_args!("\nalso in {}:", topics::MODELS_AUDIT))?;
+        for it in known.others.iter().rev().take(REFUSALS).rev() {
+            out.line(format_args!("  {it}"))?;
+        }
     }
     Ok(())
 }
@@ -171,42 +210,52 @@ fn show_one(
     connection: &Connection,
     version: Option<u64>,
     verifying_key: Option<PathBuf>,
+    out: &mut Output,
     stop: &CancellationToken,
 ) -> Result<(), Error> {
     let known = Known::read(&connection.kafka, stop)?;
     let it = known.find(version)?;
     let in_force = known.in_force().is_some_and(|newest| newest.generation == it.generation);
-    println!(
+    out.line(format_args!(
         "model {} version {}, generation {}{}",
         it.name,
         it.version,
         it.generation,
-        if in_force { ", in force" } else { "" }
-    );
-    println!("  kind              {}", it.kind);
-    println!("  signed            {}", show::time(it.created_ms));
-    println!(
+        match (in_force, it.pinned) {
+            (true, true) => ", in force, pinned",
+            (true, false) => ", in force",
+            _ => "",
+        }
+    ))?;
+    out.line(format_args!("  kind              {}", it.kind))?;
+    out.line(format_args!("  signed            {}", show::time(it.created_ms)))?;
+    out.line(format_args!(
         "  learnt from       {} readings in {:.1} s, seed {}, code {}",
         grouped(it.rows),
         it.seconds,
         it.seed,
         it.code_version
-    );
-    println!(
+    ))?;
+    out.line(format_args!(
         "  threshold         {} for a false alarm rate of {}",
         figure(f64::from(it.threshold)),
         percent(it.false_alarm_rate)
-    );
-    println!("  artifact          {} bytes in {} chunks, sha256 {}", grouped(it.size), it.chunks, it.sha256);
+    ))?;
+    out.line(format_args!(
+        "  artifact          {} bytes in {} chunks, sha256 {}",
+        grouped(it.size),
+        it.chunks,
+        it.sha256
+    ))?;
     for range in &it.ranges {
-        println!(
+        out.line(format_args!(
             "  read              {}-{} from {} up to {}",
             range.topic, range.partition, range.from, range.to
-        );
+        ))?;
     }
     if let Some(path) = verifying_key {
         verify(connection, it, path, stop)?;
-        println!("  signature, hash, shapes and golden scores hold");
+        out.line("  signature, hash, shapes and golden scores hold")?;
     }
     Ok(())
 }
@@ -236,38 +285,4 @@ fn verify(
         "its manifest was compacted away: only the newest is kept in the topic".to_owned()
     });
     Err(Error::NotVerified { version: wanted.version, reason })
-}
-
-fn go_back(connection: &Connection, version: u64, key: &Path, stop: &CancellationToken) -> Result<(), Error> {
-    let signer = Signer::load(key).map_err(Error::Key)?;
-    let known = Known::read(&connection.kafka, stop)?;
-    // Scorers would refuse it, and the manifest that they accept would be compacted away behind it.
-    if let Some((_, in_force)) = known.newest_key.as_ref().filter(|it| it.1 != signer.id()) {
-        return Err(Error::OtherKey { given: signer.id(), in_force: in_force.clone() });
-    }
-    let old = known.find(Some(version))?;
-    let newest = known.in_force().map_or(0, |it| it.generation);
-    if old.generation == newest {
-        return Err(Error::InForce { version });
-    }
-    let manifest = rollback(old, newest + 1, now_ms());
-    let record = manifest_record(&manifest.name, &artifact::sign(&manifest, &signer));
-    let mut outgoing = Outgoing::new();
-    for topic in [topics::MODELS, topics::MODELS_AUDIT] {
-        let to = Destination {
-            topic: outgoing.topic(topic),
-            partition: None,
-            timestamp_ms: Some(manifest.created_ms),
-        };
-        outgoing.push(to, Some(&record.key), Some(&record.value), None, &[]);
-    }
-    // Not the trainer's id: it would be fenced, and must go on.
-    let id = format!("telltale-rollback-{}", manifest.name);
-    let mut producer = Transactional::open(&connection.kafka, &id, PATIENCE, stop)?;
-    producer.publish(&outgoing, stop).map_err(Error::Rollback)?;
-    println!(
-        "model {} version {version} is published as generation {}: scorers take it over now",
-        manifest.name, manifest.generation
-    );
-    Ok(())
 }

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Error;
 use crate::cli::ProbeArgs;
+use crate::output::Output;
 use crate::show::value::plain;
 use crate::view::numbers::{figure, percent};
 
@@ -34,7 +35,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// # Errors
 ///
 /// Returns where the reading stopped, or why it could not be sent.
-pub fn run(args: &ProbeArgs, stop: &CancellationToken) -> Result<(), Error> {
+pub fn run(args: &ProbeArgs, out: &mut Output, stop: &CancellationToken) -> Result<(), Error> {
     let (payload, event_time) = reading(args.reading.as_deref(), &args.car)?;
     let endpoint = args.mqtt.endpoint().map_err(Error::Mqtt)?;
     let timeout = *args.timeout;
@@ -42,7 +43,7 @@ pub fn run(args: &ProbeArgs, stop: &CancellationToken) -> Result<(), Error> {
     let mut search = Search::begin(args, started + timeout, stop)?;
     let topic = format!("{}/{}", args.topic, args.car);
     publish(&endpoint, &args.car, &topic, payload, timeout)?;
-    println!("{:>7} ms  acknowledged by the MQTT broker", started.elapsed().as_millis());
+    out.line(format_args!("{:>7} ms  acknowledged by the MQTT broker", started.elapsed().as_millis()))?;
 
     let needle = format!("\"event_time\":{event_time}");
     let is_ours = |record: Record<'_>| {
@@ -51,9 +52,9 @@ pub fn run(args: &ProbeArgs, stop: &CancellationToken) -> Result<(), Error> {
             .then(|| record.source())
     };
     let raw = search.find(topics::SENSOR_DATA, None, is_ours, "the bridge", timeout)?;
-    println!("{:>7} ms  in {raw}", started.elapsed().as_millis());
+    out.line(format_args!("{:>7} ms  in {raw}", started.elapsed().as_millis()))?;
     let clean = search.find(topics::CLEAN, Some(&raw), |it| of(it, &raw), "the preprocessor", timeout)?;
-    println!("{:>7} ms  in {clean}", started.elapsed().as_millis());
+    out.line(format_args!("{:>7} ms  in {clean}", started.elapsed().as_millis()))?;
     let mut verdict = String::new();
     let is_prediction = |record: Record<'_>| {
         let place = of(record, &clean)?;
@@ -61,7 +62,7 @@ pub fn run(args: &ProbeArgs, stop: &CancellationToken) -> Result<(), Error> {
         Some(place)
     };
     let prediction = search.find(topics::PREDICTIONS, Some(&clean), is_prediction, "the scorer", timeout)?;
-    println!("{:>7} ms  in {prediction}: {verdict}", started.elapsed().as_millis());
+    out.line(format_args!("{:>7} ms  in {prediction}: {verdict}", started.elapsed().as_millis()))?;
     Ok(())
 }
 

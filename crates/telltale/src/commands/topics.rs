@@ -1,6 +1,5 @@
 //! `telltale topics`: creates, lists and prints.
 
-use std::io::{self, Write};
 use std::ops::ControlFlow;
 
 use telltale_kafka::reader::{Followed, Start};
@@ -10,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Error;
 use crate::cli::{Connection, From, TailArgs, TopicsCommand};
+use crate::output::Output;
 use crate::show;
 use crate::view::numbers::grouped;
 
@@ -21,28 +21,28 @@ const LAST: u64 = 10;
 /// # Errors
 ///
 /// Returns why it could not be done.
-pub fn run(command: TopicsCommand, stop: &CancellationToken) -> Result<(), Error> {
+pub fn run(command: TopicsCommand, out: &mut Output, stop: &CancellationToken) -> Result<(), Error> {
     match command {
         TopicsCommand::Create { partitions, replication, connection } => {
-            create(&connection, partitions, replication.unwrap_or(AS_BROKERS_ARE_SET))
+            create(&connection, partitions, replication.unwrap_or(AS_BROKERS_ARE_SET), out)
         }
-        TopicsCommand::List { connection } => list(&connection),
-        TopicsCommand::Tail(args) => tail(&args, stop),
+        TopicsCommand::List { connection } => list(&connection, out),
+        TopicsCommand::Tail(args) => tail(&args, out, stop),
     }
 }
 
-fn create(connection: &Connection, partitions: i32, replication: i32) -> Result<(), Error> {
+fn create(connection: &Connection, partitions: i32, replication: i32, out: &mut Output) -> Result<(), Error> {
     let topics = Topics::open(&connection.kafka)?;
     let mut differing = 0;
     for (name, created) in topics.create_all(partitions, replication)? {
         match created {
-            Created::New => println!("{name}: created"),
-            Created::Same => println!("{name}: is there"),
+            Created::New => out.line(format_args!("{name}: created"))?,
+            Created::Same => out.line(format_args!("{name}: is there"))?,
             Created::Differs(differences) => {
                 differing += 1;
-                println!("{name}: is there and was left as it is, but differs:");
+                out.line(format_args!("{name}: is there and was left as it is, but differs:"))?;
                 for it in differences {
-                    println!("    {} is {}, should be {}", it.setting, it.found, it.wanted);
+                    out.line(format_args!("    {} is {}, should be {}", it.setting, it.found, it.wanted))?;
                 }
             }
         }
@@ -50,13 +50,13 @@ fn create(connection: &Connection, partitions: i32, replication: i32) -> Result<
     if differing > 0 { Err(Error::TopicsDiffer { count: differing }) } else { Ok(()) }
 }
 
-fn list(connection: &Connection) -> Result<(), Error> {
+fn list(connection: &Connection, out: &mut Output) -> Result<(), Error> {
     let topics = Topics::open(&connection.kafka)?.list()?;
     let reader = Reader::open(&connection.kafka, Isolation::Committed)?;
-    println!(
+    out.line(format_args!(
         "{:<34} {:>10} {:>8} {:>16} {:>16}",
         "topic", "partitions", "copies", "first offsets", "offsets"
-    );
+    ))?;
     for topic in topics {
         let (mut gone, mut there) = (0, 0);
         for partition in reader.partitions(&topic.name)? {
@@ -65,18 +65,18 @@ fn list(connection: &Connection) -> Result<(), Error> {
             there += (range.end - range.start).max(0);
         }
         let (gone, there) = (grouped(gone.unsigned_abs()), grouped(there.unsigned_abs()));
-        println!(
+        out.line(format_args!(
             "{:<34} {:>10} {:>8} {gone:>16} {there:>16}",
             topic.name, topic.partitions, topic.replication
-        );
+        ))?;
     }
-    println!(
-        "\noffsets count the records there are and, where transactions wrote them, one more for each commit"
-    );
+    out.line(
+        "\noffsets count the records there are and, where transactions wrote them, one more for each commit",
+    )?;
     Ok(())
 }
 
-fn tail(args: &TailArgs, stop: &CancellationToken) -> Result<(), Error> {
+fn tail(args: &TailArgs, out: &mut Output, stop: &CancellationToken) -> Result<(), Error> {
     let registry = Registry::new(&args.connection.registry)?;
     let isolation = if args.uncommitted { Isolation::Uncommitted } else { Isolation::Committed };
     let mut reader = Reader::open(&args.connection.kafka, isolation)?;
@@ -93,13 +93,12 @@ fn tail(args: &TailArgs, stop: &CancellationToken) -> Result<(), Error> {
     }
     let mut left = args.count.map(u64::from);
     let mut written = Ok(());
-    let mut output = io::stdout().lock();
     reader.follow(&args.topic, start, stop, |followed| {
         let record = match followed {
             Followed::CaughtUp if args.no_follow => return ControlFlow::Break(()),
             Followed::CaughtUp => {
                 // Whoever reads a pipe sees each record as it comes.
-                written = output.flush();
+                written = out.flush();
                 return if written.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) };
             }
             Followed::Record(record) => record,
@@ -111,13 +110,9 @@ fn tail(args: &TailArgs, stop: &CancellationToken) -> Result<(), Error> {
         }
         let text =
             show::record(record, |id| registry.schema(id).map_err(|error| telltale_service::chain(&error)));
-        written = writeln!(output, "{text}");
+        written = out.line(text);
         left = left.map(|it| it - 1);
         if written.is_err() || left == Some(0) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })?;
-    match written.and_then(|()| output.flush()) {
-        // The reader of a pipe has had enough: `telltale topics tail … | head`.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        written => written.map_err(Error::Output),
-    }
+    written.and_then(|()| out.flush())
 }

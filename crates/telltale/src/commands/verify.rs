@@ -8,6 +8,7 @@ use super::Error;
 use crate::cli::VerifyArgs;
 use crate::commands::engines;
 use crate::demo::folder::Folder;
+use crate::output::Output;
 use crate::simulator_files::Ledgers;
 use crate::verify::read::{Check, Found};
 use crate::view::balance::violations;
@@ -18,7 +19,7 @@ use crate::view::numbers::{figure, grouped, percent};
 /// # Errors
 ///
 /// Returns an error when something does not hold, or could not be checked.
-pub fn run(args: &VerifyArgs, stop: &CancellationToken) -> Result<(), Error> {
+pub fn run(args: &VerifyArgs, out: &mut Output, stop: &CancellationToken) -> Result<(), Error> {
     let found = match &args.data {
         Some(data) => {
             let folder = Folder::of_earlier(data)?;
@@ -41,7 +42,7 @@ pub fn run(args: &VerifyArgs, stop: &CancellationToken) -> Result<(), Error> {
             .run()?
         }
     };
-    print!("{}", text(&found));
+    out.text(text(&found))?;
     match found.report.faults {
         0 => Ok(()),
         faults => Err(Error::Violations { faults }),

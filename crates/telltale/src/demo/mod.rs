@@ -27,6 +27,7 @@ use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
 use crate::cli::{DemoArgs, EnginesKind, HERE};
 use crate::commands::{Error, engines};
+use crate::output::Output;
 use crate::ports::{self, Wanted};
 use crate::process::Usage;
 use crate::simulator_files::{Ledgers, Run};
@@ -77,7 +78,7 @@ pub fn run(args: &DemoArgs) -> Result<ExitCode, Error> {
     drop(pipeline);
     telemetry.stop();
     let (summary, found) = outcome?;
-    print!("{}", balance::text(&summary, &found.report));
+    Output::standard().text(balance::text(&summary, &found.report))?;
     if let Some(path) = &args.summary {
         summary.write(path)?;
     }
@@ -94,7 +95,7 @@ fn drive(
     pipeline: &mut Pipeline,
     show: &mut Show,
 ) -> Result<(Duration, (u64, u64), Found), Error> {
-    show.addresses(pipeline.addresses());
+    show.addresses(pipeline.addresses())?;
     // A car's first reading may find no bridge: the broker holds it, but nobody needs to wait for that.
     while !pipeline.unready("bridge").is_empty() && pipeline.signals() == 0 {
         show.tick()?;

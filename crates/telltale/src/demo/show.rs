@@ -10,6 +10,7 @@ use super::warnings::Warnings;
 use super::watch::{Offsets, Progress, Watch};
 use crate::cli::DemoArgs;
 use crate::commands::Error;
+use crate::output::Output;
 use crate::process::Usage;
 use crate::view::plain;
 use crate::view::screen::{Phase, Screen, StageLine};
@@ -41,6 +42,7 @@ pub(crate) struct Show {
     base: Offsets,
     cpu_seconds: Option<f64>,
     models_told: usize,
+    output: Output,
 }
 
 impl Show {
@@ -80,6 +82,7 @@ impl Show {
             base,
             cpu_seconds,
             models_told,
+            output: Output::standard(),
         })
     }
 
@@ -89,11 +92,16 @@ impl Show {
     }
 
     /// Shows where everything can be reached.
-    pub(crate) fn addresses(&mut self, addresses: String) {
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when nothing can be printed.
+    pub(crate) fn addresses(&mut self, addresses: String) -> Result<(), Error> {
         if self.live.is_none() {
-            println!("{addresses}");
+            self.output.line(&addresses)?;
         }
         self.screen.addresses = addresses;
+        Ok(())
     }
 
     /// Asks how far the stages are.
@@ -159,11 +167,11 @@ impl Show {
         }
         let untold = self.screen.models.len() - self.models_told.min(self.screen.models.len());
         for model in self.screen.models[..untold].iter().rev() {
-            println!("{}", plain::swap(model));
+            self.output.line(plain::swap(model))?;
         }
         self.models_told = self.screen.models.len();
         if second {
-            println!("{}", plain::line(&self.screen));
+            self.output.line(plain::line(&self.screen))?;
         }
         Ok(())
     }

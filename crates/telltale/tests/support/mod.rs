@@ -1,10 +1,40 @@
-//! Runs the built program and reads what it prints.
+//! Runs the built program and reads what it prints, and what lies in topics.
+
+#![allow(dead_code, reason = "each test file uses its own part of this module")]
 
 use std::io::{BufRead, BufReader};
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
+
+use telltale_kafka::{Isolation, Reader};
+use telltale_records::Record;
+use telltale_testkit::Engines;
+use tokio_util::sync::CancellationToken;
+
+/// Hands every committed record of `topic` to `take`.
+pub(crate) fn each(engines: &Engines, topic: &str, mut take: impl FnMut(Record<'_>)) {
+    let mut reader = Reader::open(&engines.kafka(), Isolation::Committed).unwrap();
+    let stop = CancellationToken::new();
+    for partition in reader.partitions(topic).unwrap() {
+        let range = reader.watermarks(topic, partition).unwrap();
+        reader
+            .read(topic, partition, range, &stop, |batch| {
+                batch.records().for_each(&mut take);
+                ControlFlow::Continue(())
+            })
+            .unwrap();
+    }
+}
+
+/// Number of committed records in `topic`.
+pub(crate) fn count(engines: &Engines, topic: &str) -> usize {
+    let mut count = 0;
+    each(engines, topic, |_| count += 1);
+    count
+}
 
 /// Longest time to wait for a state; machines that run tests are slow.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);

@@ -130,6 +130,7 @@ impl World {
             seed: 0,
             code_version: String::new(),
             ranges: Vec::new(),
+            pinned: false,
         };
         let signed = telltale_model::artifact::sign(&manifest, &Signer::generate().unwrap());
         let (key, value) = (Some(&b"cars"[..]), signed.to_bytes());
