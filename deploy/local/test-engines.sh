@@ -27,6 +27,10 @@ alerts       | tests scorer alerts
 bridge       | tests bridge service
 sessions     | tests bridge sessions
 processes    | tests telltale processes
+load         | tests telltale load
+dead-letters | tests telltale dead_letters
+models       | tests telltale models
+verify       | tests telltale verify
 demo         | tests telltale demo a_demo_loses_and_doubles_nothing_and_says_so
 examples     | examples
 messages     | messages

@@ -3,6 +3,7 @@
 mod dead_letters;
 mod load;
 mod models;
+mod verify;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU64;
@@ -15,6 +16,7 @@ use telltale_mqtt::MqttConfig;
 pub use dead_letters::{DeadLettersCommand, ReplayArgs};
 pub use load::{LastAt, LoadArgs};
 pub use models::ModelsCommand;
+pub use verify::VerifyArgs;
 
 /// Streaming machine learning for fleets of connected devices
 ///
@@ -73,8 +75,10 @@ pub enum Command {
     ///
     /// Reads source and target topics as committed, and checks by the header `src` that each offset of
     /// sensor-data has one outcome (a clean record or a dead letter), each offset of SENSOR_DATA_S_AVRO one
-    /// (a prediction or a dead letter), in order, and that the model version never falls within a partition.
-    /// With a simulator's ledger it also checks that every acknowledged reading is in sensor-data.
+    /// (a prediction or a dead letter), in order, and that the model version never falls within a partition; that each
+    /// device's readings in sensor-data are in order and what came again is a replay of equal bytes; that the counts per
+    /// window are what a recount gives. With a simulator's ledger it also checks that every acknowledged reading is in
+    /// sensor-data with the bytes that were sent; with --drained that everything is done and committed.
     ///
     /// Exits with 0 if all holds, with 1 after printing the violations.
     Verify(VerifyArgs),
@@ -273,26 +277,6 @@ pub enum From {
     Last,
     /// Behind the last record
     End,
-}
-
-/// `telltale verify`
-#[derive(Debug, Args)]
-pub struct VerifyArgs {
-    /// Data folder of a demo that is not running: its log is opened for the check
-    #[arg(long, value_name = "DIR")]
-    pub data: Option<PathBuf>,
-
-    /// Folder with the ledger of a simulator: every reading it was acknowledged must be in sensor-data
-    #[arg(long, value_name = "DIR", conflicts_with = "data")]
-    pub ledger: Option<PathBuf>,
-
-    /// Nothing is on its way any more: a record that is still pending counts as lost
-    #[arg(long)]
-    pub drained: bool,
-
-    /// Where from.
-    #[command(flatten)]
-    pub connection: Connection,
 }
 
 /// `telltale probe`

@@ -106,18 +106,19 @@ fn read(mut ledger: impl BufRead, into: &mut Acknowledged) -> io::Result<()> {
         if taken == 0 {
             return Ok(());
         }
-        if let Some((car, time)) = std::str::from_utf8(&line).ok().and_then(acknowledged) {
-            let _beyond_all_measure = into.add(car, time);
+        if let Some((car, time, hash)) = std::str::from_utf8(&line).ok().and_then(acknowledged) {
+            let _beyond_all_measure = into.add(car, time, hash);
         }
     }
 }
 
-/// Car and event time of a whole line `car,event_time,sha256,acknowledged`.
-fn acknowledged(line: &str) -> Option<(&str, i64)> {
+/// Car, event time and the first eight bytes of the hash of a whole line `car,event_time,sha256,acknowledged`.
+fn acknowledged(line: &str) -> Option<(&str, i64, u64)> {
     let mut fields = line.strip_suffix('\n')?.split(',');
-    let (car, time, _sha256, outcome) = (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
+    let (car, time, sha256, outcome) = (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
     (outcome == "acknowledged").then_some(())?;
-    Some((car, time.parse().ok()?))
+    let hash = u64::from_str_radix(sha256.get(..16)?, 16).ok()?;
+    Some((car, time.parse().ok()?, hash))
 }
 
 #[cfg(test)]
@@ -127,12 +128,12 @@ mod tests {
     #[test]
     fn only_whole_lines_of_acknowledged_readings_count() {
         let text = "car,event_time,sha256,outcome\n\
-            car-000001,1000,ab,acknowledged\n\
-            car-000001,2000,ab,unacknowledged\n\
-            car-000002,x,ab,acknowledged\n\
+            car-000001,1000,0123456789abcdef,acknowledged\n\
+            car-000001,2000,0123456789abcdef,unacknowledged\n\
+            car-000002,x,0123456789abcdef,acknowledged\n\
             \n\
-            car-000002,3000,ab,acknowledged\n\
-            car-000003,4000,ab,acknowl";
+            car-000002,3000,0123456789abcdef,acknowledged\n\
+            car-000003,4000,0123456789abcdef,acknowl";
         let mut found = Acknowledged::default();
         read(text.as_bytes(), &mut found).unwrap();
         assert_eq!(found.len(), 2);
@@ -145,7 +146,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (first, second) = (Run::new(folder.path(), 1), Run::new(folder.path(), 2));
         for run in [&first, &second] {
-            fs::write(run.ledger(), "car-000001,1000,ab,acknowledged\n").unwrap();
+            fs::write(run.ledger(), "car-000001,1000,0123456789abcdef,acknowledged\n").unwrap();
         }
         first.mark_drained().unwrap();
         let ledgers = Ledgers::read(folder.path()).unwrap();

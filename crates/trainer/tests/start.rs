@@ -31,7 +31,7 @@ fn a_trainer_that_goes_on_waits_for_kafka_and_one_that_does_not_says_that_it_is_
             .service()
             .unready()
             .iter()
-            .any(|it| it.contains("trainer/kafka") && it.contains("is Kafka reachable"))
+            .any(|it| it.starts_with("kafka: ") && it.contains("is Kafka reachable"))
     });
     assert!(!running.is_ended());
     engines.start_again(Engine::Kafka);

@@ -259,7 +259,7 @@ pub enum Error {
         source: clap::Error,
     },
     /// Something does not hold that must.
-    #[error("{faults} violations: the records named above were lost, duplicated or reordered")]
+    #[error("{faults} violations: the records named above break the delivery contract")]
     Violations {
         /// How many.
         faults: u64,

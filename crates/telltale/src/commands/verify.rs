@@ -1,16 +1,18 @@
 //! `telltale verify`: reads everything back and says whether it adds up.
 
 use telltale_embedded::Engines;
-use telltale_kafka::KafkaConfig;
+use telltale_kafka::{KafkaConfig, RegistryConfig};
+use telltale_records::topics;
 use tokio_util::sync::CancellationToken;
 
 use super::Error;
-use crate::cli::VerifyArgs;
+use crate::cli::{Connection, VerifyArgs};
 use crate::commands::engines;
 use crate::demo::folder::Folder;
 use crate::output::Output;
 use crate::simulator_files::Ledgers;
-use crate::verify::read::{Check, Found};
+use crate::verify::read::{Check, Found, Thorough};
+use crate::verify::show;
 use crate::view::balance::violations;
 use crate::view::numbers::{figure, grouped, percent};
 
@@ -20,29 +22,38 @@ use crate::view::numbers::{figure, grouped, percent};
 ///
 /// Returns an error when something does not hold, or could not be checked.
 pub fn run(args: &VerifyArgs, out: &mut Output, stop: &CancellationToken) -> Result<(), Error> {
-    let found = match &args.data {
+    let thorough = Some(Thorough {
+        any_order: args.any_order,
+        grace_ms: i64::try_from(args.window_grace.as_millis()).unwrap_or(i64::MAX),
+    });
+    let drained = args.drained;
+    let check = |kafka: &KafkaConfig, ledgers| {
+        Check { kafka, drained, ledgers, since: None, only_since: false, thorough, stop }.run()
+    };
+    let (found, records) = match &args.data {
         Some(data) => {
             let folder = Folder::of_earlier(data)?;
             let engines: Engines = engines::start(engines::free_ports(Some(folder.engines())))?;
             let kafka = KafkaConfig::at(engines.kafka_addr().to_string());
-            let ledgers = Some(Ledgers::read(&folder.simulator())?);
-            Check { kafka: &kafka, drained: args.drained, ledgers, since: None, only_since: false, stop }
-                .run()?
+            let found = check(&kafka, Some(Ledgers::read(&folder.simulator())?))?;
+            let registry = RegistryConfig::at(engines.registry_url());
+            let records = show::records(&found.report, &kafka, &registry, stop)?;
+            (found, records)
         }
         None => {
-            let ledgers = args.ledger.as_deref().map(Ledgers::read).transpose()?;
-            Check {
-                kafka: &args.connection.kafka,
-                drained: args.drained,
-                ledgers,
-                since: None,
-                only_since: false,
-                stop,
-            }
-            .run()?
+            let Connection { kafka, registry } = &args.connection;
+            let found = check(kafka, args.ledger.as_deref().map(Ledgers::read).transpose()?)?;
+            let records = show::records(&found.report, kafka, registry, stop)?;
+            (found, records)
         }
     };
     out.text(text(&found))?;
+    if !records.is_empty() {
+        out.line("\nthe records")?;
+    }
+    for record in &records {
+        out.line(record)?;
+    }
     match found.report.faults {
         0 => Ok(()),
         faults => Err(Error::Violations { faults }),
@@ -84,6 +95,12 @@ fn text(found: &Found) -> String {
     line(format!("{} predictions, {} dead letters", grouped(found.predictions), grouped(found.dead_letters)));
     if let (Some(auc), Some(rate)) = (found.evaluation.auc, found.evaluation.false_alarm_rate) {
         line(format!("against the truth: AUC {}, false alarms {}", figure(auc), percent(rate)));
+    }
+    if let Some(replayed) = found.replayed {
+        line(format!("{} readings came again in {}", grouped(replayed), topics::SENSOR_DATA));
+    }
+    if !found.recounted {
+        line(format!("the rows of {} are not the cars': not recounted", topics::EVENTS_PER_5MIN));
     }
     if found.report.faults == 0 {
         line("each record has exactly one outcome, in order, by models that never went back".to_owned());

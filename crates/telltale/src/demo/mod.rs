@@ -131,7 +131,15 @@ fn drive(
     // Without a model every clean record still waits for its prediction, and rightly so.
     let drained = drained == Drained::Fully && pipeline.watch().seen().first_prediction().is_some();
     let (kafka, stop) = (pipeline.kafka().clone(), CancellationToken::new());
-    let check = Check { kafka: &kafka, drained, ledgers, since: Some(since), only_since, stop: &stop };
+    let check = Check {
+        kafka: &kafka,
+        drained,
+        ledgers,
+        since: Some(since),
+        only_since,
+        thorough: None,
+        stop: &stop,
+    };
     let found = std::thread::scope(|scope| {
         let checking = scope.spawn(|| check.run());
         while !checking.is_finished() {

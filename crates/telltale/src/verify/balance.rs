@@ -14,6 +14,8 @@ use std::fmt;
 use std::ops::Range;
 
 use super::offsets::Offsets;
+use super::sequence::Fault;
+use super::windows::Miscount;
 
 /// Violations kept in full; beyond it they are only counted.
 const SHOWN: usize = 50;
@@ -78,6 +80,29 @@ pub enum Violation {
         /// What is wrong with its header.
         found: String,
     },
+    /// A record whose outcome is there is not committed: it would be processed again.
+    NotCommitted {
+        /// Topic and partition of the record.
+        source: String,
+        /// Next offset that the group would read.
+        committed: i64,
+        /// Last offset that has an outcome.
+        answered: i64,
+    },
+    /// A record of the raw topic is out of the order of its device.
+    Sequence {
+        /// Where it lies.
+        at: String,
+        /// What is wrong with it.
+        fault: Fault,
+    },
+    /// A reading lies in the raw topic with other bytes than its device sent.
+    Altered {
+        /// Where it lies.
+        at: String,
+    },
+    /// A row of the table of counts is not what a recount gives.
+    Miscounted(Miscount),
     /// A reading the device side holds a PUBACK for is not in the raw topic.
     AcknowledgedMissing {
         /// Which readings, in words.
@@ -110,6 +135,15 @@ impl fmt::Display for Violation {
                 write!(f, "version fell: {at} is by model version {to}, behind one by version {from}")
             }
             Self::NoSource { at, found } => write!(f, "no source: {at} {found}"),
+            Self::NotCommitted { source, committed, answered } => {
+                write!(
+                    f,
+                    "not committed: {source}-{answered} has its outcome, but the group would go on at {committed}"
+                )
+            }
+            Self::Sequence { at, fault } => write!(f, "out of sequence: {at} {fault}"),
+            Self::Altered { at } => write!(f, "altered: {at} has other bytes than its device sent"),
+            Self::Miscounted(miscount) => write!(f, "miscounted: {miscount}"),
             Self::AcknowledgedMissing { what, count } => {
                 write!(f, "acknowledged and not in the log: {count} readings of {what}")
             }
@@ -287,6 +321,13 @@ impl Balance {
                 }
             }
             self.lost(*place, run);
+            if let (true, Some(committed), Some(answered)) =
+                (drained, source.committed, source.answered.last())
+                && committed <= answered
+            {
+                let source = format!("{}-{}", self.topics[place.topic], place.partition);
+                self.report.add(Violation::NotCommitted { source, committed, answered });
+            }
             for offset in source.answered.difference(&source.present) {
                 let violation =
                     Violation::OfNothing { source: self.name(*place, offset), at: "a record".to_owned() };

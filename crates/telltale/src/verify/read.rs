@@ -17,6 +17,8 @@ use telltale_records::{Record, Source, framing, topics};
 use tokio_util::sync::CancellationToken;
 
 use super::balance::{Balance, Place, Report, Violation};
+use super::sequence::Sequences;
+use super::windows::Windows;
 use crate::commands::models::Known;
 use crate::demo::{PREPROCESSOR_GROUP, SCORER_GROUP};
 use crate::evaluate::{Evaluation, Truth};
@@ -45,8 +47,19 @@ pub struct Check<'a> {
     pub since: Option<&'a Ends>,
     /// Whether what lies before is not even proved: on engines that others use, or have used.
     pub only_since: bool,
+    /// What else the contract says, where that is to be checked too.
+    pub thorough: Option<Thorough>,
     /// Ends the reading early.
     pub stop: &'a CancellationToken,
+}
+
+/// What is checked besides outcomes, acknowledgements and versions.
+#[derive(Debug, Clone, Copy)]
+pub struct Thorough {
+    /// Whether devices may be out of order: where the bridge shares its subscription.
+    pub any_order: bool,
+    /// How long the preprocessor keeps windows open after their end, in ms.
+    pub grace_ms: i64,
 }
 
 /// What was found.
@@ -70,6 +83,10 @@ pub struct Found {
     pub killed: Option<(u64, u64)>,
     /// The predictions against the truth.
     pub evaluation: Evaluation,
+    /// Records of the raw topic that came again, where that was looked at.
+    pub replayed: Option<u64>,
+    /// Whether the counts per window were held against a recount.
+    pub recounted: bool,
 }
 
 impl Found {
@@ -131,6 +148,9 @@ impl Check<'_> {
         })?;
         let mut ledgers = self.ledgers.take();
         let mut counts = [0_u64; NAMES.len()];
+        let (mut sequences, mut wrong) = (Sequences::default(), Vec::new());
+        let thorough = self.thorough;
+        let mut recount = thorough.map(|it| Windows::new(it.grace_ms));
         let since = self.since;
         let mut count = |topic: usize, (place, offset): (Place, i64)| {
             let base = since.and_then(|it| it.get(&(NAMES[topic], place.partition))).copied();
@@ -142,12 +162,25 @@ impl Check<'_> {
             let at = place(RAW, record);
             count(RAW, at);
             balance.present(at.0, at.1);
+            if thorough.is_some_and(|it| !it.any_order)
+                && let Some(fault) = sequences.take(record)
+            {
+                wrong.push(Violation::Sequence { at: record.source().to_string(), fault });
+            }
             if let Some(ledgers) = &mut ledgers {
                 ledgers.drained.found(record);
                 ledgers.killed.found(record);
             }
         })?;
+        for (partition, range) in parts(&reader, NAMES[CLEAN], from)? {
+            if let Some(recount) = recount.as_mut().filter(|_| range.start > 0) {
+                recount.leave_out(partition);
+            }
+        }
         read(&mut reader, NAMES[CLEAN], from, self.stop, |record| {
+            if let Some(recount) = &mut recount {
+                recount.reading(record);
+            }
             let at = place(CLEAN, record);
             count(CLEAN, at);
             balance.present(at.0, at.1);
@@ -172,8 +205,18 @@ impl Check<'_> {
             if record.value().is_some() {
                 windows.insert(hasher.finish());
             }
+            if let Some(recount) = &mut recount {
+                recount.row(record);
+            }
         })?;
         let mut report = balance.finish(self.drained);
+        for (_, shown) in ledgers.iter().map(|it| it.drained.altered()) {
+            wrong.extend(shown.iter().map(|it| Violation::Altered { at: it.clone() }));
+        }
+        let recounted = recount.as_ref().is_some_and(|it| it.unreadable() == 0);
+        let miscounts = recount.map(|it| it.finish(self.drained)).unwrap_or_default();
+        wrong.extend(miscounts.into_iter().map(Violation::Miscounted));
+        wrong.into_iter().for_each(|it| report.add(it));
         let (drained, killed) = ledgers.map(|it| (it.drained.finish(), it.killed.finish())).unzip();
         if let Some((_, missing)) = drained.filter(|(_, missing)| *missing > 0) {
             report
@@ -189,6 +232,8 @@ impl Check<'_> {
             acknowledged: drained,
             killed: killed.filter(|(acknowledged, _)| *acknowledged > 0),
             evaluation: truth.evaluate(),
+            replayed: thorough.filter(|it| !it.any_order).map(|_| sequences.replayed()),
+            recounted,
         })
     }
 }

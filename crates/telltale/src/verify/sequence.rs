@@ -36,7 +36,9 @@ impl std::fmt::Display for Fault {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Changed => "has the event time of an earlier reading of its device, but other bytes",
-            Self::Backwards => "is older than readings of its device before it, and no replay of the last ones",
+            Self::Backwards => {
+                "is older than readings of its device before it, and no replay of the last ones"
+            }
             Self::TornReplay => "is new although a replay before it stopped half-way",
         })
     }
@@ -117,7 +119,8 @@ mod tests {
             batch.push(offset as i64, None, Some(b"car-2"), Some(other.as_bytes()), []);
         }
         let mut sequences = Sequences::default();
-        let found = batch.records().enumerate().filter_map(|(index, it)| Some((index / 2, sequences.take(it)?)));
+        let found =
+            batch.records().enumerate().filter_map(|(index, it)| Some((index / 2, sequences.take(it)?)));
         (found.collect(), sequences.replayed())
     }
 

@@ -104,8 +104,11 @@ impl Windows {
             Value::String(car) if name == "CAR" => Some(car.clone()),
             _ => None,
         })?;
-        (long("WINDOW_END")? - long("WINDOW_START")? == SIZE_MS)
-            .then_some((car, long("WINDOW_START")?, long("EVENT_COUNT")?))
+        (long("WINDOW_END")? - long("WINDOW_START")? == SIZE_MS).then_some((
+            car,
+            long("WINDOW_START")?,
+            long("EVENT_COUNT")?,
+        ))
     }
 
     /// Rows of another shape than the cars' pipeline writes: where there are any, nothing is compared.
@@ -166,7 +169,7 @@ mod tests {
     fn row(car: &str, start: i64, count: i64) -> Vec<u8> {
         let mut bytes = Vec::new();
         framing::write_header(1, &mut bytes);
-        let mut long = |value: i64, bytes: &mut Vec<u8>| {
+        let long = |value: i64, bytes: &mut Vec<u8>| {
             let mut left = ((value << 1) ^ (value >> 63)) as u64;
             while left >= 0x80 {
                 bytes.push(left as u8 | 0x80);
@@ -204,7 +207,11 @@ mod tests {
         assert_eq!(check(&[0, 1], &[(0, 1)], true), [expected]);
         assert!(check(&[0], &[], true)[0].ends_with("the table has no row"));
         assert!(check(&[], &[(0, 1)], true)[0].starts_with("a sent 0 readings"));
-        assert_eq!(check(&[0], &[(0, 2), (300_000, 1)], false), none, "the table is ahead while readings flow");
+        assert_eq!(
+            check(&[0], &[(0, 2), (300_000, 1)], false),
+            none,
+            "the table is ahead while readings flow"
+        );
         assert_eq!(check(&[0, 1], &[(0, 1)], false).len(), 1, "it is never behind");
     }
 

@@ -121,3 +121,19 @@ fn faults_beyond_the_shown_ones_are_counted() {
     let report = balance.finish(true);
     assert_eq!((report.violations.len(), report.faults, report.lost()), (SHOWN, 500, 500));
 }
+
+#[test]
+fn once_drained_what_has_an_outcome_is_committed() {
+    for (committed, drained, expected) in [(11, true, 1), (12, true, 0), (11, false, 0), (15, true, 0)] {
+        let mut balance = balance_of(&[10, 11], Some(committed));
+        balance.outcome(RAW, 10, (CLEAN, 0));
+        balance.outcome(RAW, 11, (CLEAN, 1));
+        let report = balance.finish(drained);
+        assert_eq!(report.faults, expected, "{committed} {drained}: {:?}", texts(&report));
+    }
+    let mut balance = balance_of(&[10, 11], Some(11));
+    balance.outcome(RAW, 10, (CLEAN, 0));
+    balance.outcome(RAW, 11, (CLEAN, 1));
+    let expected = "not committed: raw-2-11 has its outcome, but the group would go on at 11";
+    assert_eq!(texts(&balance.finish(true)), [expected]);
+}
