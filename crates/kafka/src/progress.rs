@@ -32,7 +32,7 @@ pub struct Position {
 pub struct Progress {
     producer: Transactional,
     consumer: BaseConsumer<Log>,
-    bootstrap: String,
+    kafka: KafkaConfig,
     topic: String,
     name: String,
 }
@@ -61,10 +61,10 @@ impl Progress {
             .create_with_context(Log::default())
             .map_err(|source| Error::Client { purpose: "position of a copy", source })?;
         // A topic that is not there must be known before a producer waits for it.
-        partitions(consumer.client(), &kafka.bootstrap, topic)?;
+        partitions(consumer.client(), kafka, topic)?;
         let producer = Transactional::open(kafka, name, patience, stop)?;
-        let (bootstrap, topic, name) = (kafka.bootstrap.clone(), topic.to_owned(), name.to_owned());
-        Ok(Self { producer, consumer, bootstrap, topic, name })
+        let (kafka, topic, name) = (kafka.clone(), topic.to_owned(), name.to_owned());
+        Ok(Self { producer, consumer, kafka, topic, name })
     }
 
     /// Where the copy stands; `None` where it never began, or so long ago that Kafka has forgotten.
@@ -74,7 +74,7 @@ impl Progress {
     /// Returns an error when Kafka cannot be asked.
     pub fn position(&self) -> Result<Option<Position>, Error> {
         let attempt = format!("asking how far {} came with {}", self.name, self.topic);
-        let failed = request(&self.bootstrap, attempt);
+        let failed = request(&self.kafka, attempt);
         let mut list = TopicPartitionList::new();
         list.add_partition(&self.topic, 0);
         let found = self.consumer.committed_offsets(list, REQUEST).map_err(failed)?;
@@ -98,7 +98,7 @@ impl Progress {
         stop: &CancellationToken,
     ) -> Result<(), PublishError> {
         let attempt = format!("noting how far {} came with {}", self.name, self.topic);
-        let failed = request(&self.bootstrap, attempt);
+        let failed = request(&self.kafka, attempt);
         let mut offsets = TopicPartitionList::new();
         let mut element = offsets.add_partition(&self.topic, 0);
         element

@@ -1,6 +1,5 @@
 //! The pipeline as users run it beyond one machine: each service a process of its own, between engines of either kind.
 
-#[expect(dead_code, reason = "shared with the other tests of the program")]
 mod support;
 
 use std::collections::VecDeque;

@@ -124,23 +124,29 @@ mod tests {
         (found.collect(), sequences.replayed())
     }
 
+    /// A name, the readings, and the faults that must be found at which of them.
+    type Case = (&'static str, &'static [(u64, char)], &'static [(usize, Fault)]);
+
     #[test]
     fn replays_are_taken_and_anything_else_is_a_fault() {
-        let (a, b, c, d) = ((1, 'a'), (2, 'b'), (3, 'c'), (4, 'd'));
-        let cases: [(&str, &[(u64, char)], &[(usize, Fault)]); 8] = [
-            ("as sent", &[a, b, c, d], &[]),
-            ("a replay", &[a, b, c, b, c, d], &[]),
-            ("the last one again, twice", &[a, b, b, b, c], &[]),
-            ("a replay of a replay", &[a, b, c, b, a, b, c, d], &[]),
-            ("other bytes", &[a, b, (2, 'x'), c], &[(2, Fault::Changed)]),
-            ("one late", &[a, c, b, d], &[(2, Fault::Backwards)]),
-            ("a replay with a gap", &[a, b, c, a, c, d], &[(4, Fault::TornReplay)]),
-            ("a replay that stops", &[a, b, c, a, d], &[(4, Fault::TornReplay)]),
+        const A: (u64, char) = (1, 'a');
+        const B: (u64, char) = (2, 'b');
+        const C: (u64, char) = (3, 'c');
+        const D: (u64, char) = (4, 'd');
+        let cases: [Case; 8] = [
+            ("as sent", &[A, B, C, D], &[]),
+            ("a replay", &[A, B, C, B, C, D], &[]),
+            ("the last one again, twice", &[A, B, B, B, C], &[]),
+            ("a replay of a replay", &[A, B, C, B, A, B, C, D], &[]),
+            ("other bytes", &[A, B, (2, 'x'), C], &[(2, Fault::Changed)]),
+            ("one late", &[A, C, B, D], &[(2, Fault::Backwards)]),
+            ("a replay with a gap", &[A, B, C, A, C, D], &[(4, Fault::TornReplay)]),
+            ("a replay that stops", &[A, B, C, A, D], &[(4, Fault::TornReplay)]),
         ];
         for (name, readings, expected) in cases {
             assert_eq!(faults(readings).0, expected, "{name}");
         }
-        assert_eq!(faults(&[a, b, c, b, c, d]).1, 2);
+        assert_eq!(faults(&[A, B, C, B, C, D]).1, 2);
     }
 
     #[test]
