@@ -5,7 +5,8 @@ mod support;
 use std::path::{Path, PathBuf};
 
 use support::{Running, count, each, fail, succeed, telltale};
-use telltale_records::topics;
+use telltale_kafka::topics::Topics;
+use telltale_records::topics::{self, TopicSpec};
 use telltale_testkit::{Engines, wait_until};
 
 fn file() -> String {
@@ -42,8 +43,10 @@ fn load<'a>(kafka: &'a [String], file: &'a str, flags: &[&'a str]) -> Vec<&'a st
 #[test]
 fn the_file_goes_through_the_preprocessor_whole() {
     let engines = Engines::fresh(3);
-    let (kafka, registry, file) = (engines.kafka_flags(), engines.registry_flags(), file());
-    let text = succeed(&load(&kafka, &file, &["--last-at", "now"]));
+    let folder = tempfile::tempdir().unwrap();
+    let file = small(&engines, folder.path(), 10_000);
+    let (kafka, registry, file) = (engines.kafka_flags(), engines.registry_flags(), file.to_str().unwrap());
+    let text = succeed(&load(&kafka, file, &["--last-at", "now"]));
     assert!(
         text.contains("10,000 readings of 100 devices") && text.contains("sent 10,000 to sensor-data"),
         "{text}"
@@ -57,7 +60,7 @@ fn the_file_goes_through_the_preprocessor_whole() {
     assert_eq!(count(&engines, topics::DEAD_LETTERS), 0);
     preprocessor.interrupt();
     assert!(preprocessor.end().0.success());
-    let again = fail(&load(&kafka, &file, &["--last-at", "now"]), 1);
+    let again = fail(&load(&kafka, file, &["--last-at", "now"]), 1);
     assert!(again.contains("was loaded before") && again.contains("--again"), "{again}");
     assert_eq!(count(&engines, topics::SENSOR_DATA), 10_000);
 }
@@ -104,6 +107,10 @@ fn a_hostile_file_is_named_by_line_and_column_and_nothing_is_sent() {
     let good = std::fs::read_to_string(small(&engines, folder.path(), 3)).unwrap();
     let path = folder.path().join("hostile.csv");
     let name = path.to_str().unwrap();
+    // A name lives as long as the test process.
+    let week: &'static str = engines.name("week").leak();
+    let spec = TopicSpec { name: week, partitioned: true, config: &[("retention.ms", "604800000")] };
+    Topics::open(&engines.kafka()).unwrap().create(&spec, 1, engines.replication()).unwrap();
     let changed = |from: &str, to: &str| good.replacen(from, to, 1).into_bytes();
     let second = good.lines().nth(1).unwrap().to_owned();
     let cells: Vec<&str> = second.split(',').collect();
@@ -126,8 +133,8 @@ fn a_hostile_file_is_named_by_line_and_column_and_nothing_is_sent() {
         (with_cell(&format!("\"{}", "x\n".repeat(300_000))), &[], &["line 2", "longer than"]),
         (good.lines().next().unwrap().as_bytes().to_vec(), &[], &["no reading below it"]),
         (good.clone().into_bytes(), &["--topic", "no-such-topic"], &["topic no-such-topic does not exist"]),
-        // The file is of 2026-01-01, the topic keeps seven days.
-        (good.clone().into_bytes(), &[], &["keeps no more than 7days", "--last-at now"]),
+        // The file is of 2026-01-01.
+        (good.clone().into_bytes(), &["--topic", week], &["keeps no more than 7days", "--last-at now"]),
     ];
     for (bytes, flags, expected) in cases {
         std::fs::write(&path, &bytes).unwrap();

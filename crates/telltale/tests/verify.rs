@@ -132,8 +132,9 @@ fn each_kind_of_corruption_is_found_and_its_records_are_shown() {
     writer.put(topics::PREDICTIONS, "car-a", b"?", start, Some("SENSOR_DATA_S_AVRO-0-5")); // no prediction
     writer.row("car-b", 1); // two are clean
     let ledger = format!(
-        "car,event_time,sha256,outcome\ncar-c,1000,{0},acknowledged\ncar-d,7,{0},acknowledged\n",
-        "0".repeat(64)
+        "car,event_time,sha256,outcome\ncar-c,{1},{0},acknowledged\ncar-d,7,{0},acknowledged\n",
+        "0".repeat(64),
+        start + 1000
     );
     std::fs::write(folder.path().join("run-1.csv"), ledger).unwrap();
     std::fs::write(folder.path().join("run-1.drained"), "").unwrap();
