@@ -28,7 +28,7 @@ pub struct LoadArgs {
     #[arg(long = "set", value_name = "FIELD=VALUE")]
     pub constants: Vec<Pair>,
 
-    /// File that says all of this (TOML: car, time, time_format, delimiter, [columns], [constants]); flags go before it
+    /// File that says all of this (TOML: car, time, time_format, delimiter, tables columns and constants); flags go before it
     #[arg(long, value_name = "FILE")]
     pub mapping: Option<PathBuf>,
 
