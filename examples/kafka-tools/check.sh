@@ -29,7 +29,7 @@ until_holds() {
     echo "$seen"
 }
 
-listed() { tool consumer-groups --list 2>/dev/null | awk '/^(preprocessor|scorer)$/ { print; found++ } END { exit found != 2 }'; }
+listed() { tool consumer-groups --list 2>/dev/null | awk '/^telltale-(preprocessor|scorer)$/ { print; found++ } END { exit found != 2 }'; }
 
 # Columns: GROUP TOPIC PARTITION CURRENT-OFFSET LOG-END-OFFSET LAG CONSUMER-ID HOST CLIENT-ID. A topic that transactions write
 # ends with a marker: no record, but an offset that nobody reads past, so a lag of 1 per partition is none.
@@ -37,11 +37,11 @@ caught_up() { # group, most lag
     describe "$1" | awk -v most="$2" '{ print } $6 !~ /^[0-9]+$/ || $6 > most || $7 == "-" { behind = 1 } END { exit behind || NR == 0 }'
 }
 
-behind() { describe scorer | awk -v least="$1" '{ print; lag += $6 } END { exit lag < least }'; }
+behind() { describe telltale-scorer | awk -v least="$1" '{ print; lag += $6 } END { exit lag < least }'; }
 
-stable() { describe scorer --state | awk '{ print } / Stable / { holds = 1 } END { exit !holds }'; }
+stable() { describe telltale-scorer --state | awk '{ print } / Stable / { holds = 1 } END { exit !holds }'; }
 
-members() { describe scorer --members --verbose | awk -v wanted="$1" '{ print } END { exit NR != wanted }'; }
+members() { describe telltale-scorer --members --verbose | awk -v wanted="$1" '{ print } END { exit NR != wanted }'; }
 
 # Records of committed transactions, with time stamp, header and key.
 predictions() {
@@ -58,8 +58,8 @@ if [[ ${1:-} == --behind ]]; then
 fi
 until_holds "5 predictions with time stamp, header src and the car as key" predictions
 until_holds "both groups are listed" listed
-until_holds "the preprocessor is at the end of sensor-data" caught_up preprocessor 0
-until_holds "the scorer is at the end of SENSOR_DATA_S_AVRO" caught_up scorer 1
+until_holds "the preprocessor is at the end of sensor-data" caught_up telltale-preprocessor 0
+until_holds "the scorer is at the end of SENSOR_DATA_S_AVRO" caught_up telltale-scorer 1
 until_holds "the scorer's group is stable" stable
 until_holds "the scorer's group has $1 members" members "$1"
 echo "Kafka's tools show 5 predictions, both groups at the end of their topics, and the scorer's $1 members"
