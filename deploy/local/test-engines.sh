@@ -102,7 +102,7 @@ tests() {
 # The tests before leave topics that keep records for ever; users' clients meet those that `telltale topics create` makes.
 # shellcheck disable=SC2317 # named by the parts
 examples() {
-    ENGINES_DIR=$dir "$here/kafka-tool.sh" topics --bootstrap-server "127.0.0.1:$first_port" --delete --topic '[^_].*'
+    ENGINES_DIR=$dir "$here/kafka-tool.sh" topics --bootstrap-server "127.0.0.1:$first_port" --delete --if-exists --topic '[^_].*'
     "$root/examples/run.sh" --engines "$dir"
 }
 
