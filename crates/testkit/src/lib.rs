@@ -7,6 +7,7 @@
 pub mod beside;
 pub mod differences;
 pub mod engines;
+pub mod proxy;
 pub mod readings;
 pub mod records;
 pub mod tls;
