@@ -26,6 +26,7 @@ mod split;
 mod threshold;
 pub mod trainer;
 mod trim;
+mod usual;
 
 pub use artifact::{Artifact, Lineage, Release};
 pub use config::{ConfigError, TrainingConfig};

@@ -82,13 +82,13 @@ pub(crate) fn denoiser(inputs: &[f32], features: usize, keep: &[bool], noise: f3
     Dense { inputs: features, outputs: features, weights, bias }
 }
 
-struct Moments {
-    centre: Vec<f64>,
+pub(crate) struct Moments {
+    pub(crate) centre: Vec<f64>,
     /// Both triangles.
-    covariance: Vec<f64>,
+    pub(crate) covariance: Vec<f64>,
 }
 
-fn moments(values: &[f32], features: usize, keep: &[bool]) -> Moments {
+pub(crate) fn moments(values: &[f32], features: usize, keep: &[bool]) -> Moments {
     let rows = || values.chunks_exact(features).zip(keep).filter(|(_, keep)| **keep).map(|(row, _)| row);
     let count = rows().count().max(2) as f64;
     let mut centre = vec![0.0; features];

@@ -21,13 +21,18 @@ pub(crate) struct Split {
 }
 
 impl Split {
-    pub(crate) fn new(kept: &Kept, normaliser: &Normaliser, belongs: impl Fn(usize) -> bool) -> Self {
+    pub(crate) fn new(
+        kept: &Kept,
+        normaliser: &Normaliser,
+        usual: &[bool],
+        belongs: impl Fn(usize) -> bool,
+    ) -> Self {
         let features = normaliser.specification().features.len();
         let rows: Vec<usize> = (0..kept.devices.len()).filter(|it| belongs(*it)).collect();
         let part = kept.chosen(&rows, features);
         let mut inputs = Vec::new();
         normaliser.apply(&part.values, features, &mut inputs);
-        Self { inputs, devices: part.devices, keep: vec![true; rows.len()] }
+        Self { inputs, devices: part.devices, keep: rows.iter().map(|it| usual[*it]).collect() }
     }
 
     /// Inputs of the rows that are kept, missing values as 0.

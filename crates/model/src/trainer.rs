@@ -25,6 +25,7 @@ use crate::random::Random;
 use crate::score::{Model, Scores};
 use crate::split::{Noisy, Split};
 use crate::threshold::threshold;
+use crate::usual::usual;
 
 /// Least rows that a model can be trained on.
 pub const LEAST_ROWS: usize = 200;
@@ -221,13 +222,13 @@ impl Trainer {
             return Err(TrainError::TooFew { kept: rows, seen: self.seen });
         }
         let held_back = kept.held_back(self.config.held_back);
-        let normaliser = self.fit(&kept, &held_back);
+        let (normaliser, usual) = self.fit(&kept, &held_back);
         let constant_columns: Vec<_> = normaliser.constant_columns().into_iter().map(str::to_owned).collect();
         if constant_columns.len() == features {
             return Err(TrainError::Constant { rows });
         }
-        let mut learning = Split::new(&kept, &normaliser, |row| !held_back[row]);
-        let mut held = Split::new(&kept, &normaliser, |row| held_back[row]);
+        let mut learning = Split::new(&kept, &normaliser, &usual, |row| !held_back[row]);
+        let mut held = Split::new(&kept, &normaliser, &usual, |row| held_back[row]);
 
         // First without layers: that finds the worst of the unwell at once.
         let linear = |learning: &Split| learning.denoiser(features, self.config.noise);
@@ -265,11 +266,25 @@ impl Trainer {
         Ok(Trained { artifact, model, network, curve, constant_columns })
     }
 
-    fn fit(&self, kept: &Kept, held_back: &[bool]) -> Normaliser {
-        let mut fitting = Fitting::new(self.specification.clone());
-        let rows = kept.values.chunks_exact(self.specification.features.len());
-        rows.zip(held_back).filter(|(_, held)| !**held).for_each(|(row, _)| fitting.add(row));
-        fitting.finish()
+    /// What normalises the learned rows, and which rows are usual by it. Noise may be so wild that it hides behind
+    /// the scales that it widened, so both are found in turns.
+    fn fit(&self, kept: &Kept, held_back: &[bool]) -> (Normaliser, Vec<bool>) {
+        let features = self.specification.features.len();
+        let normaliser = |usual: &[bool]| {
+            let mut fitting = Fitting::new(self.specification.clone());
+            let rows = kept.values.chunks_exact(features).zip(held_back.iter().zip(usual));
+            rows.filter(|(_, (held, usual))| !**held && **usual).for_each(|(row, _)| fitting.add(row));
+            fitting.finish()
+        };
+        let mut keep = vec![true; held_back.len()];
+        let mut inputs = Vec::new();
+        for _ in 0..ROUNDS {
+            inputs.clear();
+            normaliser(&keep).apply(&kept.values, features, &mut inputs);
+            inputs.iter_mut().filter(|it| it.is_nan()).for_each(|it| *it = 0.0);
+            keep = usual(&inputs, features, self.config.noise, keep);
+        }
+        (normaliser(&keep), keep)
     }
 
     /// Learns from the rows of `learning` that are kept, and returns the network that did best on `held`.

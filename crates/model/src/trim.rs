@@ -5,8 +5,9 @@
 
 /// Readings of a block.
 const BLOCK: usize = 8;
-/// Robust standard deviations by which a block's typical log score may exceed what is usual.
+/// Robust standard deviations by which a block's typical log score may exceed what is usual, and a single one's.
 const LIMIT: f64 = 3.5;
+const SINGLE_LIMIT: f64 = 5.0;
 /// The median absolute deviation of a normal distribution, in standard deviations.
 const MAD_OF_NORMAL: f64 = 0.674_489_75;
 /// Share of usual readings above the score that counts as high, and how many of a block are no chance.
@@ -16,11 +17,12 @@ const PAIR_SHARE: f32 = 0.002;
 
 /// Which rows to keep. Rows are in order of device and time; `devices[row]` is whose reading it is.
 ///
-/// A block that is unwell is left out with the blocks before and after it: failures grow and are repaired.
+/// A block that is unwell is left out with the blocks before and after it: failures grow and are repaired. So is a
+/// single reading that no tail reaches, such as one garbled on its way: it says nothing of its device.
 pub(crate) fn healthy(scores: &[f32], devices: &[u64]) -> Vec<bool> {
     let blocks = blocks(devices);
     let typical: Vec<f64> = blocks.iter().map(|it| log_median(&scores[it.clone()])).collect();
-    let limit = limit(&typical);
+    let limit = limit(&typical, LIMIT);
     let mut unwell: Vec<bool> = typical.iter().map(|it| *it > limit).collect();
     let usual = blocks.iter().zip(&unwell).filter(|(_, unwell)| !**unwell);
     let usual: Vec<f32> = usual.flat_map(|(block, _)| &scores[block.clone()]).copied().collect();
@@ -31,7 +33,7 @@ pub(crate) fn healthy(scores: &[f32], devices: &[u64]) -> Vec<bool> {
         let pairs = scores.windows(2).any(|it| it[0] > pair && it[1] > pair);
         *unwell |= highs >= HIGH.1 || pairs;
     }
-    let mut keep = vec![true; scores.len()];
+    let mut keep = singles(scores);
     for index in 0..blocks.len() {
         let same = |other: usize| devices[blocks[other].start] == devices[blocks[index].start];
         let before = index > 0 && unwell[index - 1] && same(index - 1);
@@ -41,6 +43,12 @@ pub(crate) fn healthy(scores: &[f32], devices: &[u64]) -> Vec<bool> {
         }
     }
     keep
+}
+
+fn singles(scores: &[f32]) -> Vec<bool> {
+    let logs: Vec<f64> = scores.iter().map(|it| log(*it)).collect();
+    let limit = limit(&logs, SINGLE_LIMIT);
+    logs.iter().map(|it| *it <= limit).collect()
 }
 
 /// Consecutive rows of one device, [`BLOCK`] at most.
@@ -58,16 +66,21 @@ fn blocks(devices: &[u64]) -> Vec<std::ops::Range<usize>> {
 }
 
 fn log_median(scores: &[f32]) -> f64 {
-    f64::from(quantile(scores, 0.5)).max(1e-12).ln()
+    log(quantile(scores, 0.5))
 }
 
-fn limit(typical: &[f64]) -> f64 {
-    let mut sorted = typical.to_vec();
+fn log(score: f32) -> f64 {
+    f64::from(score).max(1e-12).ln()
+}
+
+/// What is `deviations` robust standard deviations above the median.
+pub(crate) fn limit(values: &[f64], deviations: f64) -> f64 {
+    let mut sorted = values.to_vec();
     sorted.sort_unstable_by(f64::total_cmp);
     let Some(median) = sorted.get(sorted.len() / 2).copied() else { return f64::INFINITY };
     let mut away: Vec<f64> = sorted.iter().map(|it| (it - median).abs()).collect();
     away.sort_unstable_by(f64::total_cmp);
-    median + LIMIT * away[away.len() / 2] / MAD_OF_NORMAL
+    median + deviations * away[away.len() / 2] / MAD_OF_NORMAL
 }
 
 /// The score below which a share of the scores lies; 0 of none.
