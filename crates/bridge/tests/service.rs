@@ -4,10 +4,10 @@ mod support;
 
 use std::collections::BTreeMap;
 
-use support::{ByHand, World, assert_whole, is_ready, metric, text};
+use support::{World, assert_whole, is_ready, metric, text};
 use telltale_mqtt::Version;
 use telltale_records::topics::{DEAD_LETTERS, SENSOR_DATA, TRUTH};
-use telltale_testkit::{Engine, Kind, PATIENCE, Written, host, wait_until};
+use telltale_testkit::{ByHand, Engine, Kind, PATIENCE, Written, host, wait_until};
 
 #[test]
 fn every_message_becomes_one_record_in_the_order_of_its_car() {

@@ -5,8 +5,10 @@
 //! `make up`. A real engine that is missing fails the test; nothing is skipped.
 
 pub mod beside;
+pub mod by_hand;
 pub mod differences;
 pub mod engines;
+pub mod poison;
 pub mod proxy;
 pub mod readings;
 pub mod records;
@@ -16,6 +18,7 @@ pub mod wire;
 use std::time::Duration;
 
 pub use beside::{Process, beside, host, metric, metrics};
+pub use by_hand::ByHand;
 pub use engines::{Engine, Engines, Kind, wait_until};
 pub use readings::{changed_readings, readings};
 pub use records::{Writer, Written, extent, outcomes, written};

@@ -1,8 +1,6 @@
 //! Engines, devices, and a look at what the bridge made of their messages.
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -12,7 +10,7 @@ use telltale_kafka::KafkaConfig;
 use telltale_mqtt::device::{self, Event, Options};
 use telltale_mqtt::{Endpoint, Qos, Version};
 use telltale_service::Running;
-use telltale_testkit::{Engines, PATIENCE, Written, metrics, wait_until};
+use telltale_testkit::{Engines, Written, metrics, wait_until};
 
 /// Engines, and the bridge's settings for them.
 pub(crate) struct World {
@@ -149,51 +147,5 @@ pub(crate) fn assert_whole(records: &[Written], cars: u32, range: std::ops::Rang
     for (car, numbers) in found {
         let wrong = numbers.iter().copied().zip(range.clone()).position(|(found, wanted)| found != wanted);
         assert_eq!((numbers.len(), wrong), (range.len(), None), "{car}");
-    }
-}
-
-/// Publishes by hand with MQTT 5 and QoS 1: what the client of the devices would not let through.
-pub(crate) struct ByHand(TcpStream);
-
-impl ByHand {
-    pub(crate) fn connect(broker: SocketAddr) -> Self {
-        let mut stream = TcpStream::connect(broker).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.write_all(b"\x10\x11\x00\x04MQTT\x05\x02\x00\x3c\x00\x00\x04hand").unwrap();
-        let mut by_hand = Self(stream);
-        assert_eq!(by_hand.answer().0, 0x20);
-        by_hand
-    }
-
-    pub(crate) fn publish(&mut self, topic: &str, payload: &[u8], user_properties: &[(&str, &str)]) {
-        let text =
-            |text: &str| [&u16::try_from(text.len()).unwrap().to_be_bytes()[..], text.as_bytes()].concat();
-        let mut properties = Vec::new();
-        for (name, value) in user_properties {
-            properties.extend([&[0x26][..], &text(name), &text(value)].concat());
-        }
-        let body = [&text(topic)[..], &[0, 1], &variable(properties.len()), &properties, payload].concat();
-        self.0.write_all(&[&[0x32][..], &variable(body.len()), &body].concat()).unwrap();
-        assert_eq!(self.answer(), (0x40, vec![0, 1]));
-    }
-
-    fn answer(&mut self) -> (u8, Vec<u8>) {
-        let mut header = [0; 2];
-        self.0.read_exact(&mut header).unwrap();
-        let mut body = vec![0; header[1].into()];
-        self.0.read_exact(&mut body).unwrap();
-        (header[0], body)
-    }
-}
-
-fn variable(mut value: usize) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    loop {
-        let byte = (value & 0x7f) as u8;
-        value >>= 7;
-        bytes.push(if value > 0 { byte | 0x80 } else { byte });
-        if value == 0 {
-            return bytes;
-        }
     }
 }
