@@ -1,6 +1,7 @@
 //! What can go wrong between this process and Kafka.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
@@ -67,6 +68,16 @@ pub enum Error {
     MissingTopic {
         /// Name of the topic.
         topic: String,
+    },
+    /// A topic was created, and a broker has not heard of it.
+    #[error("topic {topic} is created, but broker {broker} does not know it after {waited:?}")]
+    TopicNotEverywhere {
+        /// Name of the topic.
+        topic: String,
+        /// The broker, as host:port.
+        broker: String,
+        /// How long it had.
+        waited: Duration,
     },
     /// A partition does not exist.
     #[error("topic {topic} has no partition {partition}, it has {partitions}")]

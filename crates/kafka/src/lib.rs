@@ -19,6 +19,7 @@ mod config;
 mod deadline;
 mod denial;
 mod error;
+mod everywhere;
 pub mod exactly_once;
 mod group;
 pub mod producer;

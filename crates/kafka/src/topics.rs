@@ -17,6 +17,7 @@ use telltale_records::topics::{ALL, TopicSpec};
 use crate::client::{Log, REQUEST, partitions, request};
 use crate::config::KafkaConfig;
 use crate::error::Error;
+use crate::everywhere::wait_until_known;
 
 /// How long creating may take on Kafka's side.
 const OPERATION: Duration = Duration::from_secs(30);
@@ -78,21 +79,34 @@ impl Topics {
     }
 
     /// Creates every topic of the design that is not there; leaves the others as they are and says how they
-    /// differ. `replication` may be [`AS_BROKERS_ARE_SET`].
+    /// differ. `replication` may be [`AS_BROKERS_ARE_SET`]. Returns once every broker knows them all: a service that is
+    /// started then finds them, whichever broker it asks.
     ///
     /// # Errors
     ///
-    /// Returns an error when Kafka cannot be asked or refuses; some topics may have been created then, and
+    /// Returns an error when Kafka cannot be asked or refuses, or a broker does not hear of a topic; some topics may have been created then, and
     /// calling again goes on.
     pub fn create_all(
         &self,
         partitions: i32,
         replication: i32,
     ) -> Result<Vec<(&'static str, Created)>, Error> {
-        ALL.iter().map(|it| Ok((it.name, self.create(it, partitions, replication)?))).collect()
+        let created: Result<Vec<_>, _> =
+            ALL.iter().map(|it| Ok((it.name, self.create(it, partitions, replication)?))).collect();
+        let names: Vec<_> = ALL.iter().map(|it| it.name).collect();
+        let created = created?;
+        wait_until_known(&self.kafka, &names, OPERATION, || self.brokers())?;
+        Ok(created)
     }
 
-    /// Creates one topic, or says how the existing one differs.
+    /// The brokers there are, as host:port.
+    fn brokers(&self) -> Result<Vec<String>, Error> {
+        let failed = request(&self.kafka, "asking for the brokers");
+        let metadata = self.admin.inner().fetch_metadata(None, REQUEST).map_err(failed)?;
+        Ok(metadata.brokers().iter().map(|it| format!("{}:{}", it.host(), it.port())).collect())
+    }
+
+    /// Creates one topic, or says how the existing one differs. Other brokers may hear of it a moment later.
     ///
     /// # Errors
     ///
