@@ -16,6 +16,7 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus_client::encoding::text;
+use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -23,6 +24,7 @@ use tokio::time::timeout;
 use tracing::debug;
 
 use crate::host::Services;
+use crate::process::Process;
 
 /// Prometheus, the kubelet and a person or two hold one connection each.
 const CONNECTIONS: usize = 64;
@@ -100,7 +102,12 @@ fn ready(services: &Services) -> Response<Full<Bytes>> {
 
 fn metrics(services: &Services) -> Response<Full<Bytes>> {
     let mut body = String::new();
-    let encoded = services.list().iter().try_for_each(|it| text::encode_registry(&mut body, &it.registry()));
+    let mut process = Registry::default();
+    process.register_collector(Box::new(Process));
+    let encoded = text::encode_registry(&mut body, &process);
+    let encoded = encoded.and_then(|()| {
+        services.list().iter().try_for_each(|it| text::encode_registry(&mut body, &it.registry()))
+    });
     match encoded.and_then(|()| text::encode_eof(&mut body)) {
         Ok(()) => respond(StatusCode::OK, OPEN_METRICS, body),
         Err(error) => {

@@ -13,6 +13,7 @@
 mod files;
 mod host;
 mod http;
+mod process;
 mod readiness;
 mod run;
 mod service;

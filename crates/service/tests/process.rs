@@ -65,6 +65,7 @@ fn main() -> ExitCode {
         ("a_signal_drains_and_ends_well", a_signal_drains_and_ends_well),
         ("probes_say_why_a_service_is_not_ready", probes_say_why_a_service_is_not_ready),
         ("metrics_carry_the_service_as_prefix", metrics_carry_the_service_as_prefix),
+        ("metrics_say_what_the_process_takes", metrics_say_what_the_process_takes),
         ("a_service_that_is_done_ends_well", a_service_that_is_done_ends_well),
         ("an_error_is_logged_once_with_its_causes", an_error_is_logged_once_with_its_causes),
         ("a_panic_ends_the_process", a_panic_ends_the_process),
@@ -199,6 +200,24 @@ fn metrics_carry_the_service_as_prefix() {
     assert_eq!(status, 200);
     assert!(body.contains("telltale_probe_me_served_total 3\n"), "{body}");
     assert!(body.ends_with("# EOF\n"), "{body}");
+}
+
+fn metrics_say_what_the_process_takes() {
+    let mut process = Process::start(&["--mode", "wait"]);
+    let address = process.address();
+    let (_, body) = get(&address, "/metrics");
+    let value = |name: &str| {
+        let line = body.lines().find_map(|it| it.strip_prefix(&format!("{name} ")));
+        line.and_then(|it| it.parse::<f64>().ok()).unwrap_or_else(|| panic!("{name} is missing:\n{body}"))
+    };
+    assert!(value("process_cpu_seconds_total") >= 0.0);
+    // 2020, and no more than an address space.
+    assert!(value("process_start_time_seconds") > 1.577e9);
+    let resident = value("process_resident_memory_bytes");
+    assert!(resident > 1e6 && value("process_virtual_memory_bytes") >= resident, "{body}");
+    assert!(value("process_threads") >= 3.0, "main and two workers");
+    // Its three standard streams, a listener and this connection at least.
+    assert!((5.0..value("process_max_fds")).contains(&value("process_open_fds")), "{body}");
 }
 
 fn a_service_that_is_done_ends_well() {
