@@ -13,6 +13,7 @@ mod alerts;
 mod audit;
 mod config;
 mod decoders;
+mod distribution;
 mod metrics;
 mod models;
 mod step;

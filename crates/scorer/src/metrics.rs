@@ -7,6 +7,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use crate::distribution::Distribution;
+
 /// Label: what became of something.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct OutcomeLabel {
@@ -20,6 +22,8 @@ pub(crate) struct Metrics {
     pub(crate) predictions: Counter,
     /// Anomalies among them.
     pub(crate) anomalies: Counter,
+    /// Scores of the predictions, as shares of their thresholds.
+    pub(crate) scores: Distribution,
     /// Version of the model in force, 0 while there is none.
     pub(crate) model_version: Gauge,
     /// Generation of the model in force.
@@ -40,6 +44,7 @@ impl Metrics {
         let metrics = Self {
             predictions: Counter::default(),
             anomalies: Counter::default(),
+            scores: Distribution::default(),
             model_version: Gauge::default(),
             model_generation: Gauge::default(),
             swaps: Counter::default(),
@@ -49,6 +54,11 @@ impl Metrics {
         };
         registry.register("predictions", "Predictions committed", metrics.predictions.clone());
         registry.register("anomalies", "Anomalies among the predictions", metrics.anomalies.clone());
+        registry.register(
+            "score_to_threshold_ratio",
+            "Scores of the predictions as shares of the model's threshold; above 1 is an anomaly",
+            metrics.scores.clone(),
+        );
         registry.register(
             "model_version",
             "Version of the model in force, or 0",

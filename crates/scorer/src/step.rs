@@ -16,6 +16,7 @@ use telltale_service::Service;
 use crate::alerts::{Alert, Alerts};
 use crate::config::StepError;
 use crate::decoders::{Decoders, Refusal, schema_id};
+use crate::distribution::Counts;
 use crate::metrics::Metrics;
 use crate::models::{Newest, Versioned};
 
@@ -62,6 +63,7 @@ impl Memory {
 struct Pending {
     predictions: u64,
     anomalies: u64,
+    scores: Counts,
     alerts: Vec<Alert>,
 }
 
@@ -108,9 +110,10 @@ impl Step for Scoring {
     }
 
     fn committed(&mut self) {
-        let Pending { predictions, anomalies, alerts } = std::mem::take(&mut self.memory.pending);
+        let Pending { predictions, anomalies, scores, alerts } = std::mem::take(&mut self.memory.pending);
         self.metrics.predictions.inc_by(predictions);
         self.metrics.anomalies.inc_by(anomalies);
+        self.metrics.scores.add(&scores);
         if let Some(channel) = &self.alerts {
             alerts.into_iter().for_each(|it| channel.send(it));
         }
@@ -179,6 +182,7 @@ impl Writer<'_> {
                         prediction.write(bytes);
                     });
                     pending.predictions += 1;
+                    pending.scores.observe(prediction.score, prediction.threshold);
                     if prediction.verdict == Verdict::Anomaly {
                         pending.anomalies += 1;
                         if self.alerts {

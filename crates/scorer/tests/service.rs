@@ -11,7 +11,7 @@ use telltale_model::delivery::KeyedRecord;
 use telltale_model::{Artifact, Signer};
 use telltale_records::prediction::Verdict;
 use telltale_records::{schema, topics};
-use telltale_testkit::{Process, Written, extent, metrics, readings, wait_until};
+use telltale_testkit::{Process, Written, extent, metric, metrics, readings, wait_until};
 
 #[test]
 fn without_a_model_it_waits_and_loses_nothing_and_bad_readings_are_set_aside() {
@@ -212,5 +212,11 @@ fn a_bad_model_never_replaces_a_good_one() {
         });
         assert!(text.contains("telltale_scorer_rejected_models_total 8"), "{text}");
         assert!(text.contains("telltale_scorer_predictions_total 20"), "{text}");
+        // As many scores as predictions, parted at 1 as the verdicts are.
+        let anomalies = metric(running.service(), "anomalies_total");
+        let normal =
+            format!("telltale_scorer_score_to_threshold_ratio_bucket{{le=\"1.0\"}} {}\n", 20 - anomalies);
+        assert!(text.contains(&normal), "{text}");
+        assert!(text.contains("telltale_scorer_score_to_threshold_ratio_count 20\n"), "{text}");
     });
 }
