@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Builds the images of our programs with docker, podman or buildah, whichever is there; `make images`.
 #
-#   usage: images.sh [--registry PATH] [--tag TAG] [--push] [PROGRAM]...
-#   Without PROGRAM all of them. IMAGE_TOOL=docker|podman|buildah chooses the tool.
+#   usage: images.sh [--registry PATH] [--tag TAG] [--push] [PROGRAM]... [-- WORD...]
+#   Without PROGRAM all of them. IMAGE_TOOL=docker|podman|buildah chooses the tool; words after -- go to its build command.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -11,7 +11,7 @@ all=(simulator bridge preprocessor trainer scorer telltale)
 
 die() { echo "images.sh: $*" >&2 && exit 2; }
 
-registry=telltale push=no programs=()
+registry=telltale push=no programs=() more=()
 tag=$(sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"$/\1/p' "$root/Cargo.toml")
 while (($# > 0)); do
     case $1 in
@@ -21,6 +21,7 @@ while (($# > 0)); do
             shift
             ;;
         --push) push=yes ;;
+        --) shift && more=("$@") && break ;;
         -*) die "unknown option $1; there are --registry PATH, --tag TAG and --push" ;;
         *)
             [[ " ${all[*]} " == *" $1 "* ]] || die "there is no image $1, but: ${all[*]}"
@@ -58,6 +59,6 @@ esac
 for program in "${programs[@]}"; do
     image=$registry/$program:$tag
     echo "$tool: $image"
-    "${build[@]}" "${arguments[@]}" --target "$program" --tag "$image" "$root"
+    "${build[@]}" "${arguments[@]}" "${more[@]}" --target "$program" --tag "$image" "$root"
     [[ $push == no ]] || "$tool" push "$image"
 done
