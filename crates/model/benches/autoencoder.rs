@@ -1,13 +1,16 @@
-//! What a reading costs: the fused forward pass beside candle's, a training step, and loading a model.
+//! What a reading costs: the fused forward pass beside candle's, a training step beside candle's, and loading a model.
 //!
 //! Each bench counts readings, so divan's "ns" per item is per reading.
 
 use std::sync::OnceLock;
 
-use candle_core::{D, Device, Tensor};
+use candle_core::{D, Device, Tensor, Var};
+use candle_nn::{AdamW, Optimizer as _};
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
 use telltale_features::Specification;
+use telltale_model::kernel::Instructions;
+use telltale_model::learn::Learner;
 use telltale_model::network::Network;
 use telltale_model::{Lineage, Rows, Scores, Signer, Trained, Trainer, TrainingConfig, device_hash, load};
 use telltale_simulator::fleet::{Fleet, Settings, car_id};
@@ -16,6 +19,8 @@ const START_MS: i64 = 1_700_000_000_000;
 const FEATURES: usize = 18;
 /// Rows per call: one alone, candle's best, and a whole transaction.
 const BATCHES: [usize; 3] = [1, 256, 4096];
+/// Rows of a step: the default, and candle's best.
+const STEPS: [usize; 2] = [256, 1024];
 
 fn main() {
     divan::main();
@@ -60,11 +65,41 @@ fn candle_forward(bencher: Bencher<'_, '_>, batch: usize) {
     let network = &trained().network;
     let layers = tensors(network);
     let shortcut = tensor(&network.shortcut, FEATURES);
-    let mut inputs = Vec::new();
-    trained().model.normaliser().apply(&rows(batch), FEATURES, &mut inputs);
+    let inputs = inputs(batch);
     bencher
         .counter(ItemsCount::new(batch))
         .bench_local(|| forward(&layers, &shortcut, black_box(&inputs)).expect("shapes agree"));
+}
+
+/// One step of learning, forward, backward and Adam, on memory that is used again.
+#[divan::bench(args = STEPS)]
+fn step(bencher: Bencher<'_, '_>, batch: usize) {
+    let mut learner = Learner::new(&trained().network, Instructions::detect());
+    let inputs = inputs(batch);
+    bencher.counter(ItemsCount::new(batch)).bench_local(|| learner.step(black_box(&inputs), &inputs, 1e-6));
+}
+
+/// The same step in candle, by its tanh and its AdamW.
+#[divan::bench(args = STEPS)]
+fn candle_step(bencher: Bencher<'_, '_>, batch: usize) {
+    let variable = |it: Tensor| Var::from_tensor(&it).expect("the tensor is dense");
+    let layers = tensors(&trained().network);
+    let layers: Vec<_> =
+        layers.into_iter().map(|(weights, bias)| (variable(weights), variable(bias))).collect();
+    let shortcut = variable(tensor(&trained().network.shortcut, FEATURES));
+    let variables = layers.iter().flat_map(|(weights, bias)| [weights.clone(), bias.clone()]);
+    let variables = variables.chain([shortcut.clone()]).collect();
+    let mut adam = AdamW::new_lr(variables, 1e-6).expect("the rate is valid");
+    let layers: Vec<_> = layers
+        .iter()
+        .map(|(weights, bias)| (weights.as_tensor().clone(), bias.as_tensor().clone()))
+        .collect();
+    let inputs = tensor(&inputs(batch), FEATURES);
+    bencher.counter(ItemsCount::new(batch)).bench_local(|| {
+        let output = reconstruct(&layers, &shortcut, black_box(&inputs)).expect("shapes agree");
+        let loss = robust(&(output - &inputs).expect("shapes agree")).expect("a loss is a number");
+        adam.backward_step(&loss).expect("every operation has a gradient");
+    });
 }
 
 /// A whole run on 6,000 readings; its visits are the items.
@@ -102,8 +137,22 @@ fn tensors(network: &Network) -> Vec<(Tensor, Tensor)> {
     layers.map(|it| (tensor(&it.weights, it.inputs), tensor(&it.bias, it.outputs))).collect()
 }
 
+fn inputs(batch: usize) -> Vec<f32> {
+    let mut inputs = Vec::new();
+    trained().model.normaliser().apply(&rows(batch), FEATURES, &mut inputs);
+    inputs
+}
+
 fn forward(layers: &[(Tensor, Tensor)], shortcut: &Tensor, inputs: &[f32]) -> candle_core::Result<Vec<f32>> {
     let input = tensor(inputs, FEATURES);
+    (reconstruct(layers, shortcut, &input)? - input)?.sqr()?.mean(D::Minus1)?.to_vec1()
+}
+
+fn reconstruct(
+    layers: &[(Tensor, Tensor)],
+    shortcut: &Tensor,
+    input: &Tensor,
+) -> candle_core::Result<Tensor> {
     let mut value = input.clone();
     for (index, (weights, bias)) in layers.iter().enumerate() {
         value = value.matmul(&weights.t()?)?.broadcast_add(bias)?;
@@ -111,6 +160,10 @@ fn forward(layers: &[(Tensor, Tensor)], shortcut: &Tensor, inputs: &[f32]) -> ca
             value = value.tanh()?;
         }
     }
-    let output = (value + input.matmul(&shortcut.t()?)?)?;
-    (output - input)?.sqr()?.mean(D::Minus1)?.to_vec1()
+    value + input.matmul(&shortcut.t()?)?
+}
+
+/// The mean pseudo-Huber loss that is learned by.
+fn robust(residuals: &Tensor) -> candle_core::Result<Tensor> {
+    (((residuals * 2.0)?.sqr()? + 1.0)?.sqrt()? - 1.0)?.mean_all()? * 0.25
 }

@@ -5,10 +5,11 @@
 //! ```
 //!
 //! Each row has a vector lane of its own and lanes never meet, so a batch scores as its rows would one by one,
-//! bit for bit. The code is plain arrays that the compiler turns into vector instructions, compiled three times
-//! (portable, AVX2 + FMA, AVX-512) and chosen at run time. Everything below an entry point is an
-//! `#[inline(always)]` function: a closure or a call would be compiled without the wider instructions.
+//! bit for bit.
 
+use crate::activation::tanh;
+pub use crate::instructions::Instructions;
+use crate::instructions::{Task, multiply_add};
 use crate::network::{Dense, Network};
 
 /// Rows side by side.
@@ -19,41 +20,6 @@ const BLOCK: usize = 4;
 pub const TOP: usize = 3;
 
 type Lanes = [f32; LANES];
-
-/// Which vector instructions are used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Instructions {
-    /// What every machine has.
-    Portable,
-    /// AVX2 and FMA.
-    Avx2,
-    /// AVX-512 F.
-    Avx512,
-}
-
-impl Instructions {
-    /// The widest that this machine has.
-    #[must_use]
-    pub fn detect() -> Self {
-        #[cfg(target_arch = "x86_64")]
-        {
-            if is_x86_feature_detected!("avx512f") {
-                return Self::Avx512;
-            }
-            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-                return Self::Avx2;
-            }
-        }
-        Self::Portable
-    }
-
-    /// All that this machine has, widest last.
-    #[must_use]
-    pub fn available() -> Vec<Self> {
-        let all = [Self::Portable, Self::Avx2, Self::Avx512];
-        all.into_iter().filter(|it| *it <= Self::detect()).collect()
-    }
-}
 
 /// How much of a score one feature makes up.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -138,25 +104,7 @@ impl Kernel {
         for buffer in [&mut scratch.input, &mut scratch.known, &mut scratch.one, &mut scratch.other] {
             buffer.resize(self.widest, [0.0; LANES]);
         }
-        match self.instructions {
-            #[cfg(target_arch = "x86_64")]
-            Instructions::Avx512 => {
-                #[expect(unsafe_code, reason = "a function compiled for AVX-512")]
-                // SAFETY: the constructor took these instructions only if this machine has them.
-                unsafe {
-                    run_avx512(self, inputs, scratch, results);
-                }
-            }
-            #[cfg(target_arch = "x86_64")]
-            Instructions::Avx2 => {
-                #[expect(unsafe_code, reason = "a function compiled for AVX2 and FMA")]
-                // SAFETY: the constructor took these instructions only if this machine has them.
-                unsafe {
-                    run_avx2(self, inputs, scratch, results);
-                }
-            }
-            _ => run::<false>(self, inputs, scratch, results),
-        }
+        self.instructions.run(Pass { kernel: self, inputs, scratch, results });
     }
 }
 
@@ -174,16 +122,19 @@ impl Packed {
     }
 }
 
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,fma")]
-fn run_avx512(kernel: &Kernel, inputs: &[f32], scratch: &mut Scratch, results: &mut Results<'_>) {
-    run::<true>(kernel, inputs, scratch, results);
+/// A pass, to be compiled for each kind of instructions.
+struct Pass<'a, 'b> {
+    kernel: &'a Kernel,
+    inputs: &'a [f32],
+    scratch: &'a mut Scratch,
+    results: &'a mut Results<'b>,
 }
 
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-fn run_avx2(kernel: &Kernel, inputs: &[f32], scratch: &mut Scratch, results: &mut Results<'_>) {
-    run::<true>(kernel, inputs, scratch, results);
+impl Task for Pass<'_, '_> {
+    #[inline(always)]
+    fn run<const FMA: bool, const WIDE: bool>(self) {
+        run::<FMA>(self.kernel, self.inputs, self.scratch, self.results);
+    }
 }
 
 #[inline(always)]
@@ -313,84 +264,6 @@ fn summarise(input: &[Lanes], units: &[Lanes], scores: &mut [f32], top: &mut [[S
             share: best[place][lane] / total,
         });
     }
-}
-
-/// tanh of each value, in place, by the same instructions as the fused pass.
-pub(crate) fn tanh_all(values: &mut [f32], instructions: Instructions) {
-    #[inline(always)]
-    fn all<const FMA: bool>(values: &mut [f32]) {
-        for value in values {
-            *value = tanh::<FMA>(*value);
-        }
-    }
-    #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx512f,fma")]
-    fn avx512(values: &mut [f32]) {
-        all::<true>(values);
-    }
-    #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx2,fma")]
-    fn avx2(values: &mut [f32]) {
-        all::<true>(values);
-    }
-    match instructions.min(Instructions::detect()) {
-        #[cfg(target_arch = "x86_64")]
-        Instructions::Avx512 => {
-            #[expect(unsafe_code, reason = "a function compiled for AVX-512")]
-            // SAFETY: `min` with what was detected.
-            unsafe {
-                avx512(values);
-            }
-        }
-        #[cfg(target_arch = "x86_64")]
-        Instructions::Avx2 => {
-            #[expect(unsafe_code, reason = "a function compiled for AVX2 and FMA")]
-            // SAFETY: `min` with what was detected.
-            unsafe {
-                avx2(values);
-            }
-        }
-        _ => all::<false>(values),
-    }
-}
-
-/// Hyperbolic tangent, a few units in the last place off.
-///
-/// # Source
-///
-/// The rational approximation of Eigen, `generic_fast_tanh_float` in `MathFunctionsImpl.h`: beyond the clamp tanh
-/// rounds to ±1.
-#[inline(always)]
-#[expect(clippy::excessive_precision, reason = "the constants as the source has them")]
-fn tanh<const FMA: bool>(value: f32) -> f32 {
-    const CLAMP: f32 = 7.905_311_107_635_498;
-    const ODD: [f32; 7] = [
-        -2.760_768_477_423_55e-16,
-        2.000_187_904_824_77e-13,
-        -8.604_671_522_137_35e-11,
-        5.122_297_090_371_14e-8,
-        1.485_722_357_179_79e-5,
-        6.372_619_288_754_36e-4,
-        4.893_524_558_917_86e-3,
-    ];
-    const EVEN: [f32; 4] =
-        [1.198_258_394_667_02e-6, 1.185_347_056_866_54e-4, 2.268_434_632_439_00e-3, 4.893_525_185_543_85e-3];
-    let value = value.clamp(-CLAMP, CLAMP);
-    let square = value * value;
-    let mut odd = ODD[0];
-    for coefficient in &ODD[1..] {
-        odd = multiply_add::<FMA>(odd, square, *coefficient);
-    }
-    let mut even = EVEN[0];
-    for coefficient in &EVEN[1..] {
-        even = multiply_add::<FMA>(even, square, *coefficient);
-    }
-    value * odd / even
-}
-
-#[inline(always)]
-fn multiply_add<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
-    if FMA { a.mul_add(b, c) } else { a * b + c }
 }
 
 #[cfg(test)]

@@ -1,36 +1,7 @@
 use super::*;
-use crate::learn::Learner;
 use crate::random::Random;
+use crate::reference::{self, network};
 use proptest::prelude::*;
-
-#[test]
-fn tanh_is_close_to_the_library_everywhere() {
-    for instructions in Instructions::available() {
-        let inputs: Vec<f32> = (-12_000..=12_000).map(|it| it as f32 / 1000.0).collect();
-        let mut outputs = inputs.clone();
-        tanh_all(&mut outputs, instructions);
-        for (input, output) in inputs.iter().zip(outputs) {
-            assert!((output - input.tanh()).abs() < 5e-7, "{instructions:?}: tanh({input}) = {output}");
-        }
-    }
-}
-
-/// A network with all weights drawn at random, also those that begin at 0.
-fn network(features: usize, hidden: &[usize], random: &mut Random) -> Network {
-    let mut draw = |count: usize| (0..count).map(|_| random.normal() * 0.4).collect::<Vec<_>>();
-    let linear = Dense {
-        inputs: features,
-        outputs: features,
-        weights: draw(features * features),
-        bias: draw(features),
-    };
-    let mut network = Network::initial(linear, hidden, &mut Random::new(1));
-    for layer in &mut network.layers {
-        layer.weights = draw(layer.weights.len());
-        layer.bias = draw(layer.bias.len());
-    }
-    network
-}
 
 fn scores(kernel: &Kernel, inputs: &[f32], features: usize) -> (Vec<f32>, Vec<[Share; TOP]>) {
     let rows = inputs.len() / features;
@@ -53,8 +24,7 @@ proptest! {
         let mut random = Random::new(seed);
         let network = network(features, &hidden, &mut random);
         let inputs: Vec<f32> = (0..rows * features).map(|_| random.normal() * 2.0).collect();
-        let candle = Learner::new(&network).unwrap().reconstruct(&inputs).unwrap();
-        let candle = candle.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let candle = reference::reconstruct(&network, &inputs).unwrap();
         let unused = Dense { inputs: features, outputs: 0, weights: vec![], bias: vec![] };
         for instructions in Instructions::available() {
             let kernel = Kernel::new(&network, &unused, instructions);

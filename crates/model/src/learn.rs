@@ -1,51 +1,70 @@
-//! Learning: gradients by candle, steps by our own Adam.
+//! Learning of the autoencoder: forward, backward and a step, fused, on memory that is used again.
 //!
-//! candle's AdamW keeps its moments to itself and its random numbers cannot be seeded on a CPU, so weights, noise
-//! and steps are ours and visit the variables in a fixed order; then a run is a function of its seed.
+//! Weights, noise and steps visit everything in a fixed order and each sum has one order, so a run is a function of
+//! its seed. Tests hold the gradients equal to candle's and to the slopes of the loss.
 
-use candle_core::{CpuStorage, CustomOp1, Device, Layout, Shape, Tensor, Var};
-use candle_nn::{Linear, Module as _};
-
-use crate::kernel::{Instructions, tanh_all};
+use crate::activation::tanh_all;
+use crate::adam::{Pace, Parameter};
+use crate::instructions::{Instructions, Task, multiply_add};
 use crate::network::{Dense, Network};
+use crate::product::{Left, Matrix, Product, padded};
 
 /// Residual, in normalised units, from which on the loss grows linearly: failing devices pull less.
 pub(crate) const ROBUST: f32 = 0.5;
 
-const BETA1: f32 = 0.9;
-const BETA2: f32 = 0.999;
-const EPSILON: f32 = 1e-8;
-
-/// A network that learns.
-pub(crate) struct Learner {
+/// A network that learns: to reconstruct what it is given, step by step.
+#[derive(Debug)]
+pub struct Learner {
     layers: Vec<Layer>,
+    /// `(features, padded features)`, input first.
     shortcut: Parameter,
-    steps: i32,
+    features: usize,
+    pace: Pace,
     instructions: Instructions,
+    memory: Memory,
 }
 
+#[derive(Debug)]
 struct Layer {
+    inputs: usize,
+    outputs: usize,
+    /// `(inputs, padded outputs)`
     weights: Parameter,
+    /// `(padded outputs,)`
     bias: Parameter,
 }
 
-struct Parameter {
-    variable: Var,
-    values: Vec<f32>,
-    mean: Vec<f32>,
-    square: Vec<f32>,
+/// Reused from step to step.
+#[derive(Debug, Default)]
+struct Memory {
+    /// What each layer makes, `(rows, padded outputs)`.
+    values: Vec<Vec<f32>>,
+    /// The slope of the loss along what a layer makes, and along what the layer before makes.
+    slope: Vec<f32>,
+    before: Vec<f32>,
+    /// `(outputs, padded inputs)` of the layer at hand.
+    turned: Vec<f32>,
 }
 
 impl Learner {
-    pub(crate) fn new(network: &Network) -> Result<Self, candle_core::Error> {
-        let layers = network.layers.iter().map(|layer| {
-            let weights = Parameter::new(&layer.weights, &[layer.outputs, layer.inputs])?;
-            Ok(Layer { weights, bias: Parameter::new(&layer.bias, &[layer.outputs])? })
-        });
-        let layers = layers.collect::<Result<_, candle_core::Error>>()?;
+    /// Begins with the weights of `network`.
+    #[must_use]
+    pub fn new(network: &Network, instructions: Instructions) -> Self {
         let features = network.features();
-        let shortcut = Parameter::new(&network.shortcut, &[features, features])?;
-        Ok(Self { layers, shortcut, steps: 0, instructions: Instructions::detect() })
+        let layers = network.layers.iter().map(|it| {
+            let mut bias = it.bias.clone();
+            bias.resize(padded(it.outputs), 0.0);
+            let weights = Parameter::new(turned(&it.weights, it.inputs));
+            Layer { inputs: it.inputs, outputs: it.outputs, weights, bias: Parameter::new(bias) }
+        });
+        Self {
+            layers: layers.collect(),
+            shortcut: Parameter::new(turned(&network.shortcut, features)),
+            features,
+            pace: Pace::default(),
+            instructions,
+            memory: Memory::default(),
+        }
     }
 
     /// One step of Adam towards reconstructing `targets` from `inputs`; returns the loss before the step.
@@ -53,208 +72,156 @@ impl Learner {
     /// # Shapes
     ///
     /// `inputs` and `targets` are `(rows, features)`, row-major, finite.
-    ///
-    /// # Source
-    ///
-    /// Kingma, Ba: "Adam: A Method for Stochastic Optimization", 2015, algorithm 1.
-    pub(crate) fn step(
-        &mut self,
-        inputs: &[f32],
-        targets: &[f32],
-        learning_rate: f32,
-    ) -> Result<f32, candle_core::Error> {
-        let (loss, gradients) = self.gradients(inputs, targets)?;
-        self.steps += 1;
-        let rate = learning_rate * (1.0 - BETA2.powi(self.steps)).sqrt() / (1.0 - BETA1.powi(self.steps));
+    pub fn step(&mut self, inputs: &[f32], targets: &[f32], learning_rate: f32) -> f32 {
+        self.forward(inputs);
+        let loss = self.backward(inputs, targets);
+        let rate = self.pace.next(learning_rate);
         let parameters = self.layers.iter_mut().flat_map(|it| [&mut it.weights, &mut it.bias]);
-        for (parameter, gradient) in parameters.chain([&mut self.shortcut]).zip(gradients) {
-            parameter.step(&gradient, rate)?;
-        }
-        Ok(loss)
+        parameters.chain([&mut self.shortcut]).for_each(|it| it.step(rate, self.instructions));
+        loss
     }
 
-    /// The loss and its gradients: weights, then bias, layer by layer, then the shortcut.
-    pub(crate) fn gradients(
-        &self,
-        inputs: &[f32],
-        targets: &[f32],
-    ) -> Result<(f32, Vec<Vec<f32>>), candle_core::Error> {
-        let features = self.layers[0].weights.variable.dims2()?.1;
-        let shape = (inputs.len() / features, features);
-        let targets = Tensor::from_slice(targets, shape, &Device::Cpu)?;
-        let output = self.reconstruct(inputs)?;
-        let scaled = ((output - targets)? * f64::from(1.0 / ROBUST))?;
-        // Pseudo-Huber: ROBUST² (sqrt(1 + (r / ROBUST)²) − 1).
-        let loss = (((scaled.sqr()? + 1.0)?.sqrt()? - 1.0)?.mean_all()? * f64::from(ROBUST * ROBUST))?;
-        let store = loss.backward()?;
-        let parameters = self.layers.iter().flat_map(|it| [&it.weights, &it.bias]).chain([&self.shortcut]);
-        let gradients = parameters.map(|parameter| {
-            let gradient = store.get(&parameter.variable);
-            let gradient = gradient.map(|it| it.flatten_all()?.to_vec1::<f32>()).transpose()?;
-            Ok(gradient.unwrap_or_else(|| vec![0.0; parameter.values.len()]))
-        });
-        let gradients = gradients.collect::<Result<_, candle_core::Error>>()?;
-        Ok((loss.to_scalar()?, gradients))
-    }
-
-    /// The reconstruction of `inputs`, `(rows, features)`.
-    pub(crate) fn reconstruct(&self, inputs: &[f32]) -> Result<Tensor, candle_core::Error> {
-        let features = self.layers[0].weights.variable.dims2()?.1;
-        let input = Tensor::from_slice(inputs, (inputs.len() / features, features), &Device::Cpu)?;
-        let mut value = input.clone();
+    /// Leaves in memory what each layer makes of `inputs`; the last adds the shortcut.
+    fn forward(&mut self, inputs: &[f32]) {
+        let rows = inputs.len() / self.features;
+        self.memory.values.resize_with(self.layers.len(), Vec::new);
+        let input = Matrix { values: inputs, stride: self.features };
         let last = self.layers.len() - 1;
         for (index, layer) in self.layers.iter().enumerate() {
-            value = layer.linear().forward(&value)?;
+            let (done, rest) = self.memory.values.split_at_mut(index);
+            let input = done.last().map_or(input, |it| Matrix { values: it, stride: padded(layer.inputs) });
+            let output = &mut rest[0];
+            output.clear();
+            (0..rows).for_each(|_| output.extend_from_slice(&layer.bias.values));
+            product(Left::Plain(input), &layer.weights.values, output, [rows, layer.inputs, layer.outputs])
+                .add(self.instructions);
             if index < last {
-                value = value.apply_op1(FastTanh(self.instructions))?;
+                tanh_all(output, self.instructions);
             }
         }
-        value + Linear::new(self.shortcut.variable.as_tensor().clone(), None).forward(&input)?
+        let output = &mut self.memory.values[last];
+        product(Left::Plain(input), &self.shortcut.values, output, [rows, self.features, self.features])
+            .add(self.instructions);
+    }
+
+    /// Adds the gradients to the parameters', and returns the loss.
+    fn backward(&mut self, inputs: &[f32], targets: &[f32]) -> f32 {
+        let (instructions, features) = (self.instructions, self.features);
+        let rows = inputs.len() / features;
+        let input = Matrix { values: inputs, stride: features };
+        let Memory { values, slope, before, turned } = &mut self.memory;
+        let last = self.layers.len() - 1;
+        let mut loss = 0.0;
+        slope.clear();
+        slope.resize(values[last].len(), 0.0);
+        instructions.run(Loss { values: &values[last], targets, features, slope, loss: &mut loss });
+        product(Left::Transposed(input), slope, &mut self.shortcut.gradient, [features, rows, features])
+            .add(instructions);
+        for (index, layer) in self.layers.iter_mut().enumerate().rev() {
+            let made = index.checked_sub(1).map(|it| &values[it]);
+            let input = made.map_or(input, |it| Matrix { values: it, stride: padded(layer.inputs) });
+            let shape = [layer.inputs, rows, layer.outputs];
+            product(Left::Transposed(input), slope, &mut layer.weights.gradient, shape).add(instructions);
+            for row in slope.chunks_exact(padded(layer.outputs)) {
+                layer.bias.gradient.iter_mut().zip(row).for_each(|(sum, it)| *sum += it);
+            }
+            let Some(made) = made else { break };
+            before.clear();
+            before.resize(made.len(), 0.0);
+            turn(&layer.weights.values, layer.inputs, layer.outputs, turned);
+            let left = Left::Plain(Matrix { values: slope, stride: padded(layer.outputs) });
+            product(left, turned, before, [rows, layer.outputs, layer.inputs]).add(instructions);
+            for (slope, value) in before.iter_mut().zip(made) {
+                *slope *= 1.0 - value * value;
+            }
+            std::mem::swap(slope, before);
+        }
+        loss / inputs.len() as f32
     }
 
     /// The weights as they are now.
-    pub(crate) fn network(&self) -> Network {
-        let layers = self.layers.iter().map(|layer| {
-            let outputs = layer.bias.values.len();
-            let inputs = layer.weights.values.len() / outputs;
-            Dense { inputs, outputs, weights: layer.weights.values.clone(), bias: layer.bias.values.clone() }
+    #[must_use]
+    pub fn network(&self) -> Network {
+        let layers = self.layers.iter().map(|it| {
+            let weights = straight(&it.weights.values, it.inputs, it.outputs);
+            let bias = it.bias.values[..it.outputs].to_vec();
+            Dense { inputs: it.inputs, outputs: it.outputs, weights, bias }
         });
-        Network { layers: layers.collect(), shortcut: self.shortcut.values.clone() }
+        let shortcut = straight(&self.shortcut.values, self.features, self.features);
+        Network { layers: layers.collect(), shortcut }
     }
 }
 
-impl Layer {
-    /// The layer as candle computes it; shares the variables.
-    fn linear(&self) -> Linear {
-        let [weights, bias] = [&self.weights, &self.bias].map(|it| it.variable.as_tensor().clone());
-        Linear::new(weights, Some(bias))
+/// `result += left · right`, of padded columns; `shape` is rows, depth and columns.
+fn product<'a>(left: Left<'a>, right: &'a [f32], result: &'a mut [f32], shape: [usize; 3]) -> Product<'a> {
+    let [rows, depth, columns] = shape;
+    let columns = padded(columns);
+    Product {
+        left,
+        right: Matrix { values: right, stride: columns },
+        result,
+        stride: columns,
+        rows,
+        depth,
+        columns,
     }
 }
 
-impl Parameter {
-    fn new(values: &[f32], shape: &[usize]) -> Result<Self, candle_core::Error> {
-        let zeros = vec![0.0; values.len()];
-        let variable = Var::from_slice(values, shape, &Device::Cpu)?;
-        Ok(Self { variable, values: values.to_vec(), mean: zeros.clone(), square: zeros })
+/// `(outputs, inputs)` as `(inputs, padded outputs)`.
+fn turned(weights: &[f32], inputs: usize) -> Vec<f32> {
+    let stride = padded(weights.len() / inputs);
+    let mut turned = vec![0.0; inputs * stride];
+    for (output, weights) in weights.chunks_exact(inputs).enumerate() {
+        weights.iter().enumerate().for_each(|(input, it)| turned[input * stride + output] = *it);
     }
+    turned
+}
 
-    fn step(&mut self, gradient: &[f32], rate: f32) -> Result<(), candle_core::Error> {
-        let moments = self.mean.iter_mut().zip(&mut self.square);
-        for ((value, (mean, square)), gradient) in self.values.iter_mut().zip(moments).zip(gradient) {
-            *mean = BETA1 * *mean + (1.0 - BETA1) * gradient;
-            *square = BETA2 * *square + (1.0 - BETA2) * gradient * gradient;
-            *value -= rate * *mean / (square.sqrt() + EPSILON);
+/// `(inputs, padded outputs)` as `(outputs, inputs)`.
+fn straight(weights: &[f32], inputs: usize, outputs: usize) -> Vec<f32> {
+    (0..outputs * inputs).map(|it| weights[it % inputs * padded(outputs) + it / inputs]).collect()
+}
+
+/// `(inputs, padded outputs)` as `(outputs, padded inputs)`.
+fn turn(weights: &[f32], inputs: usize, outputs: usize, result: &mut Vec<f32>) {
+    let stride = padded(inputs);
+    result.clear();
+    result.resize(outputs * stride, 0.0);
+    for (input, weights) in weights.chunks_exact(padded(outputs)).enumerate() {
+        weights[..outputs].iter().enumerate().for_each(|(output, it)| result[output * stride + input] = *it);
+    }
+}
+
+/// The sum of the pseudo-Huber loss, ROBUST² (sqrt(1 + (r / ROBUST)²) − 1), and the slope of its mean.
+struct Loss<'a> {
+    /// `(rows, padded features)`
+    values: &'a [f32],
+    targets: &'a [f32],
+    features: usize,
+    slope: &'a mut [f32],
+    loss: &'a mut f32,
+}
+
+impl Task for Loss<'_> {
+    #[inline(always)]
+    fn run<const FMA: bool, const WIDE: bool>(self) {
+        let stride = padded(self.features);
+        let share = 1.0 / self.targets.len() as f32;
+        let rows = self.values.chunks_exact(stride).zip(self.targets.chunks_exact(self.features));
+        for ((values, targets), slope) in rows.zip(self.slope.chunks_exact_mut(stride)) {
+            let mut total = 0.0;
+            for ((value, target), slope) in values.iter().zip(targets).zip(slope) {
+                let residual = value - target;
+                let scaled = residual * (1.0 / ROBUST);
+                let root = multiply_add::<FMA>(scaled, scaled, 1.0).sqrt();
+                total += root - 1.0;
+                *slope = residual / root * share;
+            }
+            *self.loss += total * (ROBUST * ROBUST);
         }
-        self.variable.set(&Tensor::from_slice(&self.values, self.variable.shape(), &Device::Cpu)?)
-    }
-}
-
-/// The tanh of the fused pass, so that what is trained is what is scored with.
-struct FastTanh(Instructions);
-
-impl CustomOp1 for FastTanh {
-    fn name(&self) -> &'static str {
-        "fast-tanh"
-    }
-
-    fn cpu_fwd(
-        &self,
-        storage: &CpuStorage,
-        layout: &Layout,
-    ) -> Result<(CpuStorage, Shape), candle_core::Error> {
-        let values = storage.as_slice::<f32>()?;
-        let Some((start, end)) = layout.contiguous_offsets() else {
-            candle_core::bail!("fast tanh of a tensor that is not contiguous");
-        };
-        let mut values = values[start..end].to_vec();
-        tanh_all(&mut values, self.0);
-        Ok((CpuStorage::F32(values), layout.shape().clone()))
-    }
-
-    fn bwd(
-        &self,
-        _: &Tensor,
-        result: &Tensor,
-        gradient: &Tensor,
-    ) -> Result<Option<Tensor>, candle_core::Error> {
-        Ok(Some((gradient * (1.0 - result.sqr()?)?)?))
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::random::Random;
-
-    fn network() -> Network {
-        let mut random = Random::new(9);
-        let linear = Dense { inputs: 4, outputs: 4, weights: vec![0.2; 16], bias: vec![0.1; 4] };
-        let mut network = Network::initial(linear, &[6, 3], &mut random);
-        network.layers[2].weights.fill_with(|| random.normal() * 0.5);
-        network
-    }
-
-    /// The loss of one network on one batch, in `f64` and without candle.
-    fn loss(network: &Network, inputs: &[f32], targets: &[f32]) -> f64 {
-        let mut total = 0.0;
-        for (input, target) in inputs.chunks_exact(4).zip(targets.chunks_exact(4)) {
-            let mut value: Vec<f64> = input.iter().map(|it| f64::from(*it)).collect();
-            for (index, layer) in network.layers.iter().enumerate() {
-                let neuron = |neuron: usize| {
-                    let weights = &layer.weights[neuron * layer.inputs..][..layer.inputs];
-                    let sum: f64 =
-                        weights.iter().zip(&value).map(|(weight, it)| f64::from(*weight) * it).sum();
-                    let sum = sum + f64::from(layer.bias[neuron]);
-                    if index + 1 < network.layers.len() { sum.tanh() } else { sum }
-                };
-                value = (0..layer.outputs).map(neuron).collect();
-            }
-            for (index, value) in value.iter_mut().enumerate() {
-                let terms = network.shortcut[index * 4..][..4].iter().zip(input);
-                *value += terms.map(|(weight, it)| f64::from(*weight) * f64::from(*it)).sum::<f64>();
-            }
-            let terms = value.iter().zip(target).map(|(it, target)| {
-                let scaled = (it - f64::from(*target)) / f64::from(ROBUST);
-                f64::from(ROBUST).powi(2) * ((1.0 + scaled * scaled).sqrt() - 1.0)
-            });
-            total += terms.sum::<f64>();
-        }
-        total / inputs.len() as f64
-    }
-
-    #[test]
-    fn gradients_are_the_slopes_of_the_loss() {
-        let network = network();
-        let mut random = Random::new(2);
-        let inputs: Vec<f32> = (0..40).map(|_| random.normal()).collect();
-        let targets: Vec<f32> = (0..40).map(|_| random.normal()).collect();
-        let (found, gradients) = Learner::new(&network).unwrap().gradients(&inputs, &targets).unwrap();
-        assert!((f64::from(found) - loss(&network, &inputs, &targets)).abs() < 1e-6);
-        for (parameter, gradient) in gradients.iter().enumerate() {
-            for (index, found) in gradient.iter().enumerate() {
-                let moved = |by: f32| {
-                    let mut network = network.clone();
-                    let values = match network.layers.get_mut(parameter / 2) {
-                        None => &mut network.shortcut,
-                        Some(layer) if parameter % 2 == 0 => &mut layer.weights,
-                        Some(layer) => &mut layer.bias,
-                    };
-                    values[index] += by;
-                    loss(&network, &inputs, &targets)
-                };
-                let slope = (moved(1e-3) - moved(-1e-3)) / 2e-3;
-                assert!((slope - f64::from(*found)).abs() < 2e-5, "{parameter}.{index}: {slope} {found}");
-            }
-        }
-    }
-
-    #[test]
-    fn steps_lower_the_loss() {
-        let mut learner = Learner::new(&network()).unwrap();
-        let mut random = Random::new(2);
-        let inputs: Vec<f32> = (0..64).flat_map(|_| [random.normal(); 4]).collect();
-        let first = learner.step(&inputs, &inputs, 0.01).unwrap();
-        let last = (0..300).map(|_| learner.step(&inputs, &inputs, 0.01).unwrap()).last().unwrap();
-        assert!(last < first / 20.0, "{first} {last}");
-    }
-}
+#[path = "learn_tests.rs"]
+mod tests;

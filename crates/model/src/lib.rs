@@ -1,4 +1,4 @@
-//! Computes, trains, explains and stores models; the only crate that names candle.
+//! Computes, trains, explains and stores models; the only crate that names candle, in its tests.
 //!
 //! ```text
 //! rows ─▶ Trainer ─▶ Artifact ─sign─▶ delivery::records ─▶ topic `models`
@@ -8,18 +8,24 @@
 //!
 //! A [`Model`] that exists was verified: its signature, hash, shapes, numbers and golden scores hold.
 
+mod activation;
+mod adam;
 pub mod artifact;
 pub mod config;
 pub mod delivery;
 pub mod drift;
+mod instructions;
 mod kept;
 pub mod kernel;
 pub mod keys;
-mod learn;
+pub mod learn;
 mod linear;
 pub mod loader;
 pub mod network;
+mod product;
 mod random;
+#[cfg(test)]
+mod reference;
 mod residuals;
 pub mod score;
 mod split;

@@ -99,15 +99,15 @@ pub(crate) fn moments(values: &[f32], features: usize, keep: &[bool]) -> Moments
     let mut covariance = vec![0.0; features * features];
     let mut difference = vec![0.0; features];
     for row in rows() {
-        for index in 0..features {
-            difference[index] = f64::from(row[index]) - centre[index];
+        for ((difference, value), centre) in difference.iter_mut().zip(row).zip(&centre) {
+            *difference = f64::from(*value) - centre;
         }
-        for i in 0..features {
-            for j in 0..=i {
-                covariance[i * features + j] += difference[i] * difference[j] / (count - 1.0);
-            }
+        for (i, sums) in covariance.chunks_exact_mut(features).enumerate() {
+            let one = difference[i];
+            sums[..=i].iter_mut().zip(&difference).for_each(|(sum, other)| *sum += one * other);
         }
     }
+    covariance.iter_mut().for_each(|it| *it /= count - 1.0);
     for i in 0..features {
         for j in 0..i {
             covariance[j * features + i] = covariance[i * features + j];

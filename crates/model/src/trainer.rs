@@ -31,8 +31,6 @@ use crate::usual::usual;
 pub const LEAST_ROWS: usize = 200;
 /// Times the unwell are looked for and training goes on without them.
 const ROUNDS: u32 = 2;
-/// candle's `backward` recurses once per operation.
-const STACK: usize = 64 << 20;
 
 /// Readings to learn from.
 #[derive(Debug, Clone, Copy)]
@@ -131,18 +129,9 @@ pub enum TrainError {
         /// The loss.
         loss: f32,
     },
-    /// The library failed.
-    #[error("computing gradients")]
-    Compute(#[from] candle_core::Error),
-    /// The thread for training could not be started.
-    #[error("starting the training thread")]
-    Thread(#[source] std::io::Error),
     /// Training was told to stop.
     #[error("training was told to stop")]
     Stopped,
-    /// The training thread panicked.
-    #[error("the training thread panicked")]
-    Panicked,
     /// The model does not pass the checks that its readers make.
     #[error("the trained model does not pass its own checks")]
     Check(#[from] crate::loader::LoadError),
@@ -201,20 +190,12 @@ impl Trainer {
         self.seen
     }
 
-    /// Trains on the rows fed. Takes a thread with a stack of its own, and as long as `visits` says.
+    /// Trains on the rows fed. Takes as long as `visits` says, on the caller's thread alone.
     ///
     /// # Errors
     ///
     /// Says why there is no model.
     pub fn finish(self, lineage: Lineage) -> Result<Trained, TrainError> {
-        std::thread::scope(|scope| {
-            let thread = std::thread::Builder::new().name("learn".to_owned()).stack_size(STACK);
-            let running = thread.spawn_scoped(scope, || self.train(lineage)).map_err(TrainError::Thread)?;
-            running.join().map_err(|_| TrainError::Panicked)?
-        })
-    }
-
-    fn train(self, lineage: Lineage) -> Result<Trained, TrainError> {
         let features = self.specification.features.len();
         let kept = self.kept.limited(features, self.config.capacity).ordered(features);
         let rows = kept.devices.len();
@@ -303,7 +284,7 @@ impl Trainer {
         let rows = clean.len() / features;
         let passes =
             (config.visits / u64::from(ROUNDS) / rows.max(1) as u64).clamp(1, u64::from(config.epochs));
-        let mut learner = Learner::new(&start)?;
+        let mut learner = Learner::new(&start, Instructions::detect());
         let mut best = (held.mean_loss(&start), start);
         if curve.is_empty() {
             curve.push(CurvePoint { epoch: 0, loss: best.0, held_back_loss: best.0 });
@@ -326,7 +307,7 @@ impl Trainer {
                 }
                 inputs.extend(targets.iter().map(|it| it + config.noise * random.normal()));
                 let done = (pass as f32 + (step * config.batch) as f32 / rows as f32) / passes as f32;
-                total += learner.step(&inputs, &targets, config.learning_rate * annealed(done))?;
+                total += learner.step(&inputs, &targets, config.learning_rate * annealed(done));
                 steps += 1.0;
             }
             let network = learner.network();

@@ -49,13 +49,23 @@ fn distances(inputs: &[f32], features: usize, keep: &[bool], noise: f32) -> Vec<
     let moments = moments(inputs, features, keep);
     let (values, vectors) = eigen(&moments.covariance, features);
     let least = f64::from(noise).max(1e-3).powi(2);
+    // One row per feature: what it adds along each direction.
+    let mut directions = vec![0.0; features * features];
+    for (index, (value, vector)) in values.iter().zip(&vectors).enumerate() {
+        let scale = value.max(least).sqrt();
+        vector
+            .iter()
+            .enumerate()
+            .for_each(|(feature, it)| directions[feature * features + index] = it / scale);
+    }
+    let mut along = vec![0.0; features];
     let distance = |row: &[f32]| {
-        let along = values.iter().zip(&vectors).map(|(value, vector)| {
-            let sides = row.iter().zip(&moments.centre).zip(vector);
-            let along: f64 = sides.map(|((it, centre), part)| (f64::from(*it) - centre) * part).sum();
-            along * along / value.max(least)
-        });
-        along.sum::<f64>().cbrt()
+        along.fill(0.0);
+        let sides = row.iter().zip(&moments.centre).map(|(it, centre)| f64::from(*it) - centre);
+        for (side, parts) in sides.zip(directions.chunks_exact(features)) {
+            along.iter_mut().zip(parts).for_each(|(along, part)| *along += side * part);
+        }
+        along.iter().map(|it| it * it).sum::<f64>().cbrt()
     };
     inputs.chunks_exact(features).map(distance).collect()
 }
