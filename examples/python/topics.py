@@ -25,8 +25,8 @@ def arguments(description: str) -> argparse.ArgumentParser:
 
 
 def registry(url: str) -> SchemaRegistryClient:
-    """A client of the schema registry at `url`."""
-    return SchemaRegistryClient({"url": url})
+    """A client of the schema registry at `url`. Without a time-out one lost answer would hold the program for ever; calls are repeated."""
+    return SchemaRegistryClient({"url": url, "timeout": 10})
 
 
 def avro(client: SchemaRegistryClient):

@@ -41,6 +41,8 @@ quarkus.management.port=$((registry_port + 1))
 apicurio.storage.kind=sql
 apicurio.storage.sql.kind=h2
 apicurio.datasource.url=jdbc:h2:file:$dir/data/$1/schemas
+# Writing it can leave a request without an answer for ever (github.com/Apicurio/apicurio-registry/issues/9894).
+quarkus.http.access-log.enabled=false
 TEXT
     if security_on; then
         registry_secured_properties
