@@ -16,6 +16,12 @@ pub(crate) fn tanh_all(values: &mut [f32], instructions: Instructions) {
     instructions.run(All(values));
 }
 
+/// The logistic function, 1 / (1 + exp(−value)).
+#[inline(always)]
+pub(crate) fn sigmoid<const FMA: bool>(value: f32) -> f32 {
+    multiply_add::<FMA>(0.5, tanh::<FMA>(value * 0.5), 0.5)
+}
+
 /// Hyperbolic tangent, a few units in the last place off.
 ///
 /// # Source

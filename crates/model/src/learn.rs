@@ -114,7 +114,8 @@ impl Learner {
         let mut loss = 0.0;
         slope.clear();
         slope.resize(values[last].len(), 0.0);
-        instructions.run(Loss { values: &values[last], targets, features, slope, loss: &mut loss });
+        let share = 1.0 / targets.len() as f32;
+        instructions.run(Loss { values: &values[last], targets, features, share, slope, loss: &mut loss });
         product(Left::Transposed(input), slope, &mut self.shortcut.gradient, [features, rows, features])
             .add(instructions);
         for (index, layer) in self.layers.iter_mut().enumerate().rev() {
@@ -168,7 +169,7 @@ fn product<'a>(left: Left<'a>, right: &'a [f32], result: &'a mut [f32], shape: [
 }
 
 /// `(outputs, inputs)` as `(inputs, padded outputs)`.
-fn turned(weights: &[f32], inputs: usize) -> Vec<f32> {
+pub(crate) fn turned(weights: &[f32], inputs: usize) -> Vec<f32> {
     let stride = padded(weights.len() / inputs);
     let mut turned = vec![0.0; inputs * stride];
     for (output, weights) in weights.chunks_exact(inputs).enumerate() {
@@ -178,12 +179,12 @@ fn turned(weights: &[f32], inputs: usize) -> Vec<f32> {
 }
 
 /// `(inputs, padded outputs)` as `(outputs, inputs)`.
-fn straight(weights: &[f32], inputs: usize, outputs: usize) -> Vec<f32> {
+pub(crate) fn straight(weights: &[f32], inputs: usize, outputs: usize) -> Vec<f32> {
     (0..outputs * inputs).map(|it| weights[it % inputs * padded(outputs) + it / inputs]).collect()
 }
 
 /// `(inputs, padded outputs)` as `(outputs, padded inputs)`.
-fn turn(weights: &[f32], inputs: usize, outputs: usize, result: &mut Vec<f32>) {
+pub(crate) fn turn(weights: &[f32], inputs: usize, outputs: usize, result: &mut Vec<f32>) {
     let stride = padded(inputs);
     result.clear();
     result.resize(outputs * stride, 0.0);
@@ -193,20 +194,21 @@ fn turn(weights: &[f32], inputs: usize, outputs: usize, result: &mut Vec<f32>) {
 }
 
 /// The sum of the pseudo-Huber loss, ROBUST² (sqrt(1 + (r / ROBUST)²) − 1), and the slope of its mean.
-struct Loss<'a> {
+pub(crate) struct Loss<'a> {
     /// `(rows, padded features)`
-    values: &'a [f32],
-    targets: &'a [f32],
-    features: usize,
-    slope: &'a mut [f32],
-    loss: &'a mut f32,
+    pub(crate) values: &'a [f32],
+    pub(crate) targets: &'a [f32],
+    pub(crate) features: usize,
+    /// What one value counts of the mean.
+    pub(crate) share: f32,
+    pub(crate) slope: &'a mut [f32],
+    pub(crate) loss: &'a mut f32,
 }
 
 impl Task for Loss<'_> {
     #[inline(always)]
     fn run<const FMA: bool, const WIDE: bool>(self) {
         let stride = padded(self.features);
-        let share = 1.0 / self.targets.len() as f32;
         let rows = self.values.chunks_exact(stride).zip(self.targets.chunks_exact(self.features));
         for ((values, targets), slope) in rows.zip(self.slope.chunks_exact_mut(stride)) {
             let mut total = 0.0;
@@ -215,7 +217,7 @@ impl Task for Loss<'_> {
                 let scaled = residual * (1.0 / ROBUST);
                 let root = multiply_add::<FMA>(scaled, scaled, 1.0).sqrt();
                 total += root - 1.0;
-                *slope = residual / root * share;
+                *slope = residual / root * self.share;
             }
             *self.loss += total * (ROBUST * ROBUST);
         }

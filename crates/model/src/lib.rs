@@ -21,6 +21,7 @@ pub mod keys;
 pub mod learn;
 mod linear;
 pub mod loader;
+pub mod lstm;
 pub mod network;
 mod product;
 mod random;

@@ -129,9 +129,15 @@ pub enum TrainError {
         /// The loss.
         loss: f32,
     },
+    /// The thread for training could not be started.
+    #[error("starting the training thread")]
+    Thread(#[source] std::io::Error),
     /// Training was told to stop.
     #[error("training was told to stop")]
     Stopped,
+    /// The training thread panicked.
+    #[error("the training thread panicked")]
+    Panicked,
     /// The model does not pass the checks that its readers make.
     #[error("the trained model does not pass its own checks")]
     Check(#[from] crate::loader::LoadError),
@@ -190,12 +196,20 @@ impl Trainer {
         self.seen
     }
 
-    /// Trains on the rows fed. Takes as long as `visits` says, on the caller's thread alone.
+    /// Trains on the rows fed. Takes a thread, so that a panic is an error, and as long as `visits` says.
     ///
     /// # Errors
     ///
     /// Says why there is no model.
     pub fn finish(self, lineage: Lineage) -> Result<Trained, TrainError> {
+        std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new().name("learn".to_owned());
+            let running = thread.spawn_scoped(scope, || self.train(lineage)).map_err(TrainError::Thread)?;
+            running.join().map_err(|_| TrainError::Panicked)?
+        })
+    }
+
+    fn train(self, lineage: Lineage) -> Result<Trained, TrainError> {
         let features = self.specification.features.len();
         let kept = self.kept.limited(features, self.config.capacity).ordered(features);
         let rows = kept.devices.len();
