@@ -3,26 +3,31 @@
 //! Every call ends in one of four ways, and there is no fifth: it succeeded; the transaction must be
 //! aborted, which leaves nothing behind; its outcome is in doubt, so that the producer must be made anew
 //! (which makes Kafka settle the transaction) and the position read again; or the producer was fenced.
+//!
+//! librdkafka makes a request again by itself when its connection ends before the answer. The first may be on its way
+//! still, and Kafka takes a late commit for that of the next transaction (KAFKA-17754): a producer that was cut off
+//! ends its transaction and is made anew, which fences whatever comes late.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+mod deliveries;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use rdkafka::ClientContext;
 use rdkafka::TopicPartitionList;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext, PurgeConfig};
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, PurgeConfig};
 use telltale_records::Outgoing;
 use telltale_records::outgoing::OutgoingRecord;
 use tokio_util::sync::CancellationToken;
 
-use crate::client::Log;
 use crate::deadline::Deadline;
 use crate::error::Error;
+use deliveries::Deliveries;
 
 /// How long the event thread stays in one poll, and so the longest time that ending it takes.
 ///
@@ -60,66 +65,12 @@ impl Failure {
     }
 }
 
-/// Takes delivery reports: counts what is under way, keeps failures by the index of the record.
-#[derive(Debug, Default)]
-pub(crate) struct Deliveries {
-    log: Log,
-    under_way: AtomicUsize,
-    failed: Mutex<Vec<(usize, KafkaError)>>,
-    /// Told when nothing is under way any more, and of every failure.
-    changed: Condvar,
-}
-
-impl Deliveries {
-    fn failed(&self) -> MutexGuard<'_, Vec<(usize, KafkaError)>> {
-        self.failed.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Waits until nothing is under way or, if asked, until something failed; returns whether that came true.
-    fn wait(&self, or_failure: bool, deadline: &Deadline<'_>) -> bool {
-        let mut failed = self.failed();
-        while (failed.is_empty() || !or_failure) && self.under_way.load(Ordering::Acquire) > 0 {
-            let slice = deadline.slice();
-            if slice.is_zero() {
-                return false;
-            }
-            failed = self.changed.wait_timeout(failed, slice).unwrap_or_else(PoisonError::into_inner).0;
-        }
-        true
-    }
-}
-
-impl ClientContext for Deliveries {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        self.log.log(level, facility, message);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        self.log.error(error, reason);
-    }
-}
-
-impl ProducerContext for Deliveries {
-    type DeliveryOpaque = usize;
-
-    fn delivery(&self, result: &DeliveryResult<'_>, index: usize) {
-        if let Err((error, _)) = result {
-            self.failed().push((index, error.clone()));
-            self.changed.notify_all();
-        }
-        if self.under_way.fetch_sub(1, Ordering::AcqRel) == 1 {
-            // Under the lock, so that a waiter is either before its look or in its wait.
-            let _failed = self.failed();
-            self.changed.notify_all();
-        }
-    }
-}
-
 /// A producer that writes transactions only.
 pub(crate) struct TransactionalProducer {
     producer: Arc<BaseProducer<Deliveries>>,
     initialised: bool,
-    timeout: Duration,
+    /// Longest time for a transaction, and for its abort.
+    patience: Duration,
     /// Brings deadlines nearer.
     shutdown: CancellationToken,
     /// Ends the event thread.
@@ -135,18 +86,23 @@ impl TransactionalProducer {
         timeout: Duration,
         shutdown: CancellationToken,
     ) -> Result<Self, Error> {
-        let milliseconds = timeout.as_millis().to_string();
+        // We give up first, with time for the abort: what Kafka ends by itself fences its producer.
+        let patience = timeout * 2 / 3;
         client
             .set("transactional.id", transactional_id)
-            .set("transaction.timeout.ms", &milliseconds)
-            // Not longer than the transaction's, or librdkafka refuses the settings.
-            .set("message.timeout.ms", &milliseconds)
+            .set("transaction.timeout.ms", timeout.as_millis().to_string())
+            .set("message.timeout.ms", patience.as_millis().to_string())
+            // A connection without answers is given up in time to try another one.
+            .set("socket.timeout.ms", (patience / 2).as_millis().to_string())
             .set("partitioner", "murmur2_random")
             .set("linger.ms", "2")
             .set("queue.buffering.max.messages", "100000")
             .set("queue.buffering.max.kbytes", QUEUE_KBYTES)
             // Kafka's limits decide what is too large, not the client's.
-            .set("message.max.bytes", "67108864");
+            .set("message.max.bytes", "67108864")
+            // For the ends of connections, see `Deliveries::log`.
+            .set("debug", "broker")
+            .set_log_level(RDKafkaLogLevel::Debug);
         let producer: BaseProducer<Deliveries> = client
             .create_with_context(Deliveries::default())
             .map_err(|source| Error::Client { purpose: "transactional producer", source })?;
@@ -164,7 +120,7 @@ impl TransactionalProducer {
                 .spawn(poll)
                 .map_err(|source| Error::Thread { name, source })?
         };
-        Ok(Self { producer, initialised: false, timeout, shutdown, stop, events: Some(events) })
+        Ok(Self { producer, initialised: false, patience, shutdown, stop, events: Some(events) })
     }
 
     /// Settles what an earlier producer of the same id left open and fences it; may be called again.
@@ -175,6 +131,13 @@ impl TransactionalProducer {
         self.producer.init_transactions(timeout).map_err(classify)?;
         self.initialised = true;
         Ok(())
+    }
+
+    /// Whether a request of it may arrive late, so that it must not begin another transaction.
+    pub(crate) fn is_cut_off(&self) -> bool {
+        // What librdkafka has reported so far is taken in first.
+        self.producer.poll(Duration::ZERO);
+        self.initialised && self.deliveries().cut_off.load(Ordering::Acquire)
     }
 
     /// An error that waiting will not mend, such as a wrong password.
@@ -191,7 +154,7 @@ impl TransactionalProducer {
         offsets: Option<(&TopicPartitionList, &ConsumerGroupMetadata)>,
         alone: impl Fn(OutgoingRecord<'_>) -> bool,
     ) -> Result<(), Failure> {
-        let deadline = &Deadline::new(self.timeout, &self.shutdown);
+        let deadline = &Deadline::new(self.patience, &self.shutdown);
         self.deliveries().failed().clear();
         self.producer.begin_transaction().map_err(classify)?;
         for (index, record) in out.records().enumerate() {
@@ -220,7 +183,7 @@ impl TransactionalProducer {
     ///
     /// Returns the records that their topics refuse, by index: the same transaction would fail again.
     pub(crate) fn abort(&self) -> Result<Vec<(usize, KafkaError)>, Failure> {
-        let deadline = &Deadline::new(self.timeout, &self.shutdown);
+        let deadline = &Deadline::new(self.patience, &self.shutdown);
         self.withdraw(deadline)?;
         again(deadline, |left| self.producer.abort_transaction(left))?;
         let mut failed = std::mem::take(&mut *self.deliveries().failed());

@@ -110,6 +110,9 @@ impl Transactional {
         alone: impl Fn(OutgoingRecord<'_>) -> bool,
         stop: &CancellationToken,
     ) -> Result<(), PublishError> {
+        if self.producer.is_cut_off() {
+            self.start_again(stop)?;
+        }
         let Err(failure) = self.producer.commit(records, offsets, alone) else { return Ok(()) };
         let failure = match failure {
             Failure::Abort(source) => match self.producer.abort() {
@@ -135,11 +138,16 @@ impl Transactional {
             Failure::Fatal(source) => fatal(&self.kafka, &self.transactional_id, "publishing", source).into(),
             Failure::Abort(source) | Failure::Doubt(source) => {
                 // A new producer makes Kafka end the transaction one way or the other.
-                let (id, timeout) = (&self.transactional_id, self.timeout);
-                self.producer = start(&self.kafka, id, timeout, Duration::MAX, stop)?;
+                self.start_again(stop)?;
                 PublishError::Unknown { source }
             }
         })
+    }
+
+    fn start_again(&mut self, stop: &CancellationToken) -> Result<(), Error> {
+        let (id, timeout) = (&self.transactional_id, self.timeout);
+        self.producer = start(&self.kafka, id, timeout, Duration::MAX, stop)?;
+        Ok(())
     }
 }
 

@@ -37,7 +37,7 @@ pub struct Metrics {
     pub dead_letters: Counter,
     /// Transactions, by outcome.
     pub transactions: Family<OutcomeLabel, Counter>,
-    /// Producers that were rebuilt because the outcome of a transaction was in doubt.
+    /// Producers that were rebuilt because the outcome of a transaction was in doubt, or their connection ended.
     pub rebuilds: Counter,
     /// Time from the beginning of a transaction to its commit, in seconds.
     pub transaction_duration: Histogram,
@@ -73,7 +73,7 @@ impl Metrics {
         registry.register("transactions", "Transactions, by outcome", metrics.transactions.clone());
         registry.register(
             "producer_rebuilds",
-            "Producers rebuilt after a doubtful outcome",
+            "Producers rebuilt after a doubtful outcome or the end of their connection",
             metrics.rebuilds.clone(),
         );
         let (duration, lag) = (metrics.transaction_duration.clone(), metrics.lag.clone());

@@ -18,7 +18,7 @@ mod assignment;
 mod held;
 mod metrics;
 mod refusals;
-
+mod standing;
 mod worker;
 
 use std::error::Error as StdError;

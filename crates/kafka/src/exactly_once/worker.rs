@@ -15,8 +15,8 @@ use super::assignment::{Change, GroupConsumer, at, join};
 use super::held::Held;
 use super::metrics::{OutcomeLabel, TopicLabel};
 use super::refusals::Refusals;
+use super::standing::Standing;
 use super::{Begin, Error, Fault, LoopConfig, Metrics, Step};
-use crate::TopicPartition;
 use crate::backoff::Backoff;
 use crate::config::KafkaConfig;
 use crate::transaction::TransactionalProducer;
@@ -44,9 +44,7 @@ pub(super) fn run<S: Step>(
         step,
         consumer,
         producer: None,
-        partitions: Vec::new(),
-        unprepared: Vec::new(),
-        positioned: true,
+        standing: Standing::new(),
         joined: false,
         waiting: true,
         paused: None,
@@ -71,12 +69,7 @@ struct Worker<'a, S> {
     consumer: GroupConsumer,
     /// `None` after a doubtful outcome: the next one settles it.
     producer: Option<TransactionalProducer>,
-    /// The partitions held.
-    partitions: Vec<TopicPartition>,
-    /// Those whose state the step must rebuild first.
-    unprepared: Vec<TopicPartition>,
-    /// Whether the consumer stands where the group's offsets say.
-    positioned: bool,
+    standing: Standing,
     /// Whether the group has answered, if only with no partition.
     joined: bool,
     /// Whether the step asked to wait.
@@ -109,7 +102,7 @@ impl<S: Step> Worker<'_, S> {
             }
             // Partitions that came or went while gathering are seen to first.
             self.absorb_changes();
-            if self.held.is_empty() || !self.unprepared.is_empty() || !self.positioned {
+            if self.held.is_empty() || self.standing.need().is_some() {
                 continue;
             }
             self.waiting = self.step.begin() == Begin::Wait;
@@ -163,19 +156,13 @@ impl<S: Step> Worker<'_, S> {
             self.joined = true;
             match change {
                 Change::Assigned { partitions, positioned } => {
-                    self.positioned &= positioned;
                     self.paused = None;
-                    self.unprepared.extend(partitions.iter().cloned());
-                    self.partitions.extend(partitions);
+                    self.standing.assigned(partitions, positioned);
                 }
                 Change::Revoked(partitions) => {
                     self.held.remove(&partitions);
                     self.refusals.clear();
-                    self.partitions.retain(|it| !partitions.contains(it));
-                    self.unprepared.retain(|it| !partitions.contains(it));
-                    if self.partitions.is_empty() {
-                        self.positioned = true;
-                    }
+                    self.standing.revoked(&partitions);
                     self.step.revoked(&partitions);
                 }
             }
@@ -274,10 +261,11 @@ impl<S: Step> Worker<'_, S> {
         what: &str,
         switch: impl Fn(&GroupConsumer, &TopicPartitionList) -> Result<(), KafkaError>,
     ) {
-        if self.partitions.is_empty() {
+        let partitions = self.standing.partitions();
+        if partitions.is_empty() {
             return;
         }
-        if let Err(error) = switch(&self.consumer, &at(&self.partitions, |_| Offset::Invalid)) {
+        if let Err(error) = switch(&self.consumer, &at(partitions, |_| Offset::Invalid)) {
             warn!(worker = self.index, %error, "cannot {what} partitions");
         }
     }

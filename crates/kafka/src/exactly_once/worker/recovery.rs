@@ -8,6 +8,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use tracing::{debug, info, warn};
 
 use super::super::assignment::committed;
+use super::super::standing::Need;
 use super::super::{Begin, Error, Fault, Health, Step};
 use super::Worker;
 use crate::client::{self, REQUEST};
@@ -23,8 +24,20 @@ impl<S: Step> Worker<'_, S> {
         if Instant::now() < self.retry_at {
             return Ok(false);
         }
-        if !self.start_producer()? || !self.find_positions() || !self.prepare_state()? {
-            return Ok(false);
+        if self.producer.as_ref().is_some_and(TransactionalProducer::is_cut_off) {
+            debug!(worker = self.index, "its connection has ended: the producer is made anew");
+            self.give_up_producer();
+            self.standing.without_producer();
+        }
+        while let Some(need) = self.standing.need() {
+            let met = match need {
+                Need::Producer => self.start_producer()?,
+                Need::Positions => self.find_positions(),
+                Need::State => self.prepare_state()?,
+            };
+            if !met {
+                return Ok(false);
+            }
         }
         if self.waiting {
             self.waiting = self.step.begin() == Begin::Wait;
@@ -51,7 +64,10 @@ impl<S: Step> Worker<'_, S> {
             )?),
         };
         match producer.initialise(INITIALISE) {
-            Ok(()) => Ok(true),
+            Ok(()) => {
+                self.standing.settled();
+                Ok(true)
+            }
             Err(Failure::Fatal(source)) => Err(self.fatal("starting the transactional producer", source)),
             Err(failure) => {
                 if let Some(source) = producer.take_refusal() {
@@ -65,10 +81,7 @@ impl<S: Step> Worker<'_, S> {
 
     /// After a doubtful outcome: reads where the group stands and goes there.
     fn find_positions(&mut self) -> bool {
-        if self.positioned {
-            return true;
-        }
-        let found = committed(&self.consumer, &self.partitions, REQUEST)
+        let found = committed(&self.consumer, self.standing.partitions(), REQUEST)
             .and_then(|positions| self.consumer.assign(&positions).map(|()| positions));
         match found {
             Ok(positions) => {
@@ -77,7 +90,7 @@ impl<S: Step> Worker<'_, S> {
                 self.held.clear();
                 self.refusals.clear();
                 self.paused = None;
-                self.positioned = true;
+                self.standing.positioned();
                 true
             }
             Err(error) => {
@@ -88,16 +101,13 @@ impl<S: Step> Worker<'_, S> {
     }
 
     fn prepare_state(&mut self) -> Result<bool, Error<S::Error>> {
-        if self.unprepared.is_empty() {
-            return Ok(true);
-        }
-        match self.step.assigned(&self.unprepared) {
+        match self.step.assigned(self.standing.unprepared()) {
             Ok(()) => {
-                self.unprepared.clear();
+                self.standing.prepared();
                 Ok(true)
             }
             Err(Fault::Passing(error)) => {
-                self.step.revoked(&self.unprepared);
+                self.step.revoked(self.standing.unprepared());
                 self.back_off("taking over partitions", &error);
                 Ok(false)
             }
@@ -108,7 +118,9 @@ impl<S: Step> Worker<'_, S> {
     pub(super) fn consumer_error(&mut self, error: KafkaError) -> Result<(), Error<S::Error>> {
         match &error {
             KafkaError::MessageConsumptionFatal(_) => Err(self.fatal("consuming", error)),
-            KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset) if self.positioned => {
+            KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset)
+                if self.standing.is_positioned() =>
+            {
                 Err(self
                     .out_of_range()
                     .unwrap_or(crate::Error::Fatal { attempt: "reading".to_owned(), source: error }))?
@@ -131,7 +143,7 @@ impl<S: Step> Worker<'_, S> {
     /// Says which position Kafka no longer has; `None` when all are there (again).
     fn out_of_range(&self) -> Option<crate::Error> {
         let positions = self.consumer.position().ok()?;
-        let committed = committed(&self.consumer, &self.partitions, REQUEST).ok()?;
+        let committed = committed(&self.consumer, self.standing.partitions(), REQUEST).ok()?;
         for element in committed.elements() {
             let (topic, partition) = (element.topic(), element.partition());
             let consumed = positions.find_partition(topic, partition).map(|it| it.offset());
@@ -180,9 +192,8 @@ impl<S: Step> Worker<'_, S> {
             Failure::Fatal(source) => return Err(self.fatal("committing a transaction", source)),
             // An abort that must be aborted: as good as unknown.
             Failure::Abort(error) | Failure::Doubt(error) => {
-                self.metrics.rebuilds.inc();
-                self.producer = None;
-                self.positioned = false;
+                self.give_up_producer();
+                self.standing.in_doubt();
                 self.back_off("committing a transaction, outcome unknown", &error);
             }
         }
@@ -191,8 +202,13 @@ impl<S: Step> Worker<'_, S> {
 
     /// Makes the step forget what it learnt from records that were not committed.
     pub(super) fn start_over(&mut self) {
-        self.step.revoked(&self.partitions);
-        self.unprepared.clone_from(&self.partitions);
+        self.step.revoked(self.standing.partitions());
+        self.standing.aborted();
+    }
+
+    fn give_up_producer(&mut self) {
+        self.metrics.rebuilds.inc();
+        self.producer = None;
     }
 
     /// Waits before the next attempt, longer each time; the consumer is polled meanwhile.
