@@ -138,6 +138,17 @@ impl Process {
         drop(self);
     }
 
+    /// Waits until it has ended by itself, which must be well.
+    ///
+    /// # Panics
+    ///
+    /// Panics when it does not end in time, or fails.
+    pub fn wait(mut self) {
+        crate::wait_until("the process has ended", || !self.is_running());
+        let status = self.child.wait().expect("it is a child of this process");
+        assert!(status.success(), "{status}: {}", self.log());
+    }
+
     /// Whether it still runs.
     ///
     /// # Panics
@@ -152,13 +163,11 @@ impl Process {
     /// # Panics
     ///
     /// Panics when it does not end in time, or fails.
-    pub fn stop(mut self) {
+    pub fn stop(self) {
         let pid = self.child.id().to_string();
         let sent = Command::new("kill").args(["-TERM", &pid]).status().expect("kill can be run");
         assert!(sent.success(), "process {pid} was there to be asked");
-        crate::wait_until("the process has ended", || !self.is_running());
-        let status = self.child.wait().expect("it is a child of this process");
-        assert!(status.success(), "{status}: {}", self.log());
+        self.wait();
     }
 }
 

@@ -8,6 +8,7 @@ pub mod beside;
 pub mod by_hand;
 pub mod differences;
 pub mod engines;
+pub mod gate;
 pub mod poison;
 pub mod proxy;
 pub mod readings;

@@ -65,6 +65,17 @@ fn crates_depend_only_along_the_arrows() {
     }
 }
 
+/// Faults strike from outside, at testkit's gate: there is no second build of a crate, with fault points in it, that could be
+/// mistaken for the one that users run.
+#[test]
+fn no_crate_has_a_feature_for_tests() {
+    let metadata = MetadataCommand::new().no_deps().exec().unwrap();
+    for package in metadata.packages {
+        let features: Vec<&str> = package.features.keys().map(String::as_str).collect();
+        assert!(features.iter().all(|it| *it == "cuda"), "{} has the features {features:?}", package.name);
+    }
+}
+
 #[test]
 fn a_file_is_short_or_has_a_reason() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
