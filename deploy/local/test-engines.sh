@@ -107,7 +107,7 @@ examples() {
 }
 
 # shellcheck disable=SC2317 # named by the parts
-scaling() { "$here/with-engines.sh" "$dir" "$here/test-scaling.sh" --cars 100; }
+scaling() { "$here/with-engines.sh" "$dir" "$here/test-scaling.sh" --static --cars 100; }
 
 # shellcheck disable=SC2317 # named by the parts
 messages() { "$here/test-messages.sh" "$dir"; }

@@ -89,12 +89,24 @@ more() {
     fail "no $1 further predictions within 300 s"
 }
 
+# What Kafka knows the pods by: each has transactional ids of its own and, as a static member, places of its own in the group.
+identities() {
+    local tool=$root/deploy/local/kafka-tool.sh expected ids members
+    [[ -d ${ENGINES_DIR-}/jars/kafka ]] || { say "identities were not looked up: there are no tools of Kafka" && return; }
+    expected=$(for it in "${services[@]}"; do printf '%s\n' "$it"-{0,1,2,3}; done)
+    ids=$("$tool" transactions --bootstrap-server "$KAFKA" list | sed -nE 's/^((preprocessor|scorer)-[0-9])-[0-9]+ .*/\1/p' | sort -u)
+    [[ $ids == "$expected" ]] || fail "transactional ids begin with: ${ids//$'\n'/ }"
+    say "each has its transactional ids: ${ids//$'\n'/ }"
+    [[ $static == true ]] || return 0
+    members=$(for it in "${services[@]}"; do
+        "$tool" consumer-groups --bootstrap-server "$KAFKA" --describe --members --group "telltale-$it" | grep -oE " $it-[0-9]-[0-9]+ "
+    done | sort)
+    [[ -z $(uniq --repeated <<<"$members") && $(sed -E 's/^ (.*)-[0-9]+ $/\1/' <<<"$members" | sort -u) == "$expected" ]] ||
+        fail "group.instance.id: $members"
+    say "each has its group.instance.id:${members//$'\n'/}"
+}
+
 "$telltale" topics create --partitions 4 >"$work/topics.log" || fail "topics could not be created"
-# A broker knows a new topic a moment after it was made; a pod that finds it missing is started again, a process here is not.
-for _ in $(seq 240); do
-    (($("$telltale" topics list | grep -cE '^(SENSOR|sensor|model|dead|fleet)') == 9)) && break
-    sleep 0.25
-done
 "$telltale" keys generate --out "$work/keys" >/dev/null
 export TRUSTED_KEY=$work/keys/verifying-key.pem SIGNING_KEY=$work/keys/signing-key.pem STATIC_MEMBER=$static
 services=(preprocessor scorer)
@@ -111,6 +123,7 @@ more $((cars * 5))
 for number in 1 2 3; do for it in "${services[@]}"; do start "$it" "$it-$number"; done; done
 for number in 1 2 3; do for it in "${services[@]}"; do ready "$it-$number"; done; done
 say "4 of each are ready"
+identities
 more $((cars * 10))
 
 for it in "${services[@]}"; do stop "$it-3"; done

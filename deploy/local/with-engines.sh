@@ -9,5 +9,7 @@ if [[ ! -f $settings ]]; then
     echo "error: no engines run in ${settings%/run/clients.env}: make up starts them (make up DIR=FOLDER in another folder)" >&2
     exit 1
 fi
+ENGINES_DIR=$(cd "${settings%/run/clients.env}" && pwd)
+export ENGINES_DIR # for kafka-tool.sh
 while IFS= read -r setting; do export "${setting?}"; done <"$settings"
 exec "$@"
