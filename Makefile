@@ -62,7 +62,7 @@ check: tools ## Check format, lints, licences, documentation, architecture
 	fi
 	$(CARGO) test --release --package telltale-testkit --test architecture
 
-check-deploy: ## Check charts, Terraform and scripts, offline; deploy/check/tools.sh installs what it needs (ARGS=PART)
+check-deploy: ## Check charts, Terraform and scripts, offline; deploy/check/tools.sh cluster installs what it needs (ARGS=PART)
 	@./deploy/check.sh $(ARGS)
 
 images: ## Build an image of each program with docker, podman or buildah (ARGS="--registry PATH --tag TAG --push scorer")

@@ -93,6 +93,8 @@ delete_disks() {
 }
 
 uninstall telltale telltale
+# Helm leaves what its hooks started: the pod of `helm test`, whose log is its result, and a Job for topics that failed.
+kubectl delete jobs,pods --namespace telltale --selector app.kubernetes.io/instance=telltale --ignore-not-found --timeout="$timeout" >/dev/null
 if [[ $data == delete-data ]]; then
     mapfile -t topics < <(for group in platform.confluent.io kafka.strimzi.io; do kinds_of "$group"; done |
         grep -E '^(kafkatopics|schemas|kafkarestclasses|kafkausers)\.' || true)

