@@ -102,6 +102,25 @@ fn candle_step(bencher: Bencher<'_, '_>, batch: usize) {
     });
 }
 
+/// Taking in ten times as many readings as the trainer keeps, as they are read.
+#[divan::bench(sample_count = 3, sample_size = 1)]
+fn feed(bencher: Bencher<'_, '_>) {
+    const BATCH: i64 = 1000;
+    let config = TrainingConfig::default();
+    let (values, batches) = (rows(BATCH as usize), config.capacity as i64 * 10 / BATCH);
+    let devices: Vec<u64> = (0..BATCH as u32).map(|it| device_hash(car_id(it).as_bytes())).collect();
+    bencher.counter(ItemsCount::new((batches * BATCH) as usize)).bench_local(|| {
+        let mut trainer =
+            Trainer::new(Specification::cars(), config.clone(), 1).expect("the configuration is valid");
+        for second in 0..batches {
+            let times_ms = vec![START_MS + second * 1000; devices.len()];
+            let rows = Rows { values: &values, devices: &devices, times_ms: &times_ms, failing: &[] };
+            trainer.feed(&rows).expect("the rows belong together");
+        }
+        trainer.seen()
+    });
+}
+
 /// A whole run on 6,000 readings; its visits are the items.
 #[divan::bench(sample_count = 3, sample_size = 1)]
 fn train(bencher: Bencher<'_, '_>) {

@@ -12,27 +12,37 @@ const KEEP_TOGETHER_MS: i64 = 60_000;
 /// Rows that can be learned from, without the columns that only the filter needs.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Kept {
+    /// Rank of the last row that was kept when there were too many: whatever ranks behind it never will be.
+    last: Option<u64>,
     pub(crate) values: Vec<f32>,
     pub(crate) devices: Vec<u64>,
     pub(crate) times_ms: Vec<i64>,
 }
 
 impl Kept {
+    /// Takes a row in, unless there are enough before it already.
+    pub(crate) fn take(&mut self, values: &[f32], device: u64, time_ms: i64) {
+        if self.last.is_none_or(|last| rank(device, time_ms) <= last) {
+            self.values.extend_from_slice(values);
+            self.devices.push(device);
+            self.times_ms.push(time_ms);
+        }
+    }
+
     /// At most `capacity` rows: whole minutes of devices, by hash, whatever the order they came in.
     pub(crate) fn limited(&self, features: usize, capacity: usize) -> Self {
         if self.devices.len() <= capacity {
             return self.clone();
         }
-        let mut order: Vec<usize> = (0..self.devices.len()).collect();
-        let rank = |row: usize| {
-            let minute = self.times_ms[row].div_euclid(KEEP_TOGETHER_MS);
-            mixed(self.devices[row] ^ mixed(minute as u64))
-        };
-        order.sort_by(|one, other| {
-            rank(*one).cmp(&rank(*other)).then_with(|| self.compare(*one, *other, features))
+        let ranks = self.devices.iter().zip(&self.times_ms).map(|(device, time_ms)| rank(*device, *time_ms));
+        let mut order: Vec<(u64, usize)> = ranks.zip(0..).collect();
+        let (_, last, _) = order.select_nth_unstable_by(capacity - 1, |one, other| {
+            one.0.cmp(&other.0).then_with(|| self.compare(one.1, other.1, features))
         });
+        let last = last.0;
         order.truncate(capacity);
-        self.chosen(&order, features)
+        let order: Vec<usize> = order.into_iter().map(|(_, row)| row).collect();
+        Self { last: Some(last), ..self.chosen(&order, features) }
     }
 
     /// The rows in order of device and time.
@@ -50,12 +60,11 @@ impl Kept {
     }
 
     pub(crate) fn chosen(&self, order: &[usize], features: usize) -> Self {
+        let mut values = Vec::with_capacity(order.len() * features);
+        order.iter().for_each(|row| values.extend_from_slice(&self.values[row * features..][..features]));
         Self {
-            values: order
-                .iter()
-                .flat_map(|row| &self.values[row * features..][..features])
-                .copied()
-                .collect(),
+            last: None,
+            values,
             devices: order.iter().map(|row| self.devices[*row]).collect(),
             times_ms: order.iter().map(|row| self.times_ms[*row]).collect(),
         }
@@ -79,5 +88,43 @@ impl Kept {
             held.iter_mut().enumerate().for_each(|(row, it)| *it = row >= first);
         }
         held
+    }
+}
+
+/// Which rows are kept of too many: those of the lowest ranks.
+fn rank(device: u64, time_ms: i64) -> u64 {
+    mixed(device ^ mixed(time_ms.div_euclid(KEEP_TOGETHER_MS) as u64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Rows that stream by leave what sorting all of them by rank would leave, whatever their order and equals.
+        #[test]
+        fn what_is_kept_of_a_stream_are_the_lowest_ranks_of_all(
+            rows in prop::collection::vec((0..6_u64, 0..8_i64, 0..3_u8), 1..300),
+            capacity in 1..60_usize,
+        ) {
+            let place = |it: &(u64, i64, u8)| (it.0, it.1 * KEEP_TOGETHER_MS / 2, it.2);
+            let mut all: Vec<_> = rows.iter().map(place).collect();
+            let mut kept = Kept::default();
+            for (device, time_ms, value) in &all {
+                kept.take(&[f32::from(*value)], *device, *time_ms);
+                if kept.devices.len() >= capacity * 2 {
+                    kept = kept.limited(1, capacity);
+                }
+            }
+            let kept = kept.limited(1, capacity).ordered(1);
+            all.sort_by_key(|it| (rank(it.0, it.1), *it));
+            all.truncate(capacity);
+            all.sort_unstable();
+            let found: Vec<_> = (0..kept.devices.len())
+                .map(|row| (kept.devices[row], kept.times_ms[row], kept.values[row] as u8))
+                .collect();
+            prop_assert_eq!(found, all);
+        }
     }
 }

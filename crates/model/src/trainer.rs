@@ -173,9 +173,7 @@ impl Trainer {
         self.seen += count as u64;
         for (index, row) in rows.values.chunks_exact(columns).enumerate() {
             if self.specification.learns_from(row, rows.failing.get(index) == Some(&true)) {
-                self.kept.values.extend_from_slice(&row[..features]);
-                self.kept.devices.push(rows.devices[index]);
-                self.kept.times_ms.push(rows.times_ms[index]);
+                self.kept.take(&row[..features], rows.devices[index], rows.times_ms[index]);
             }
         }
         if self.kept.devices.len() >= self.config.capacity * 2 {
