@@ -37,6 +37,32 @@ proptest! {
         }
     }
 
+    /// Scores are candle's, also where values are missing.
+    #[test]
+    fn scores_equal_candles(
+        features in 2..30_usize,
+        rows in 1..40_usize,
+        missing in prop::collection::vec(any::<prop::sample::Index>(), 0..20),
+        seed in any::<u64>(),
+    ) {
+        let mut random = Random::new(seed);
+        let network = network(features, &[11, 5], &mut random);
+        let mut draw = |count: usize| (0..count).map(|_| random.normal()).collect::<Vec<_>>();
+        let (weights, bias) = (draw(features * features), draw(features));
+        let whitening = Dense { inputs: features, outputs: features, weights, bias };
+        let mut inputs = draw(rows * features);
+        // The first feature is never missing: a row of nothing has no score.
+        let holes = missing.iter().map(|it| it.index(rows * features)).filter(|it| it % features != 0);
+        holes.for_each(|it| inputs[it] = f32::NAN);
+        let expected = reference::scores(&network, &whitening, &inputs).unwrap();
+        for instructions in Instructions::available() {
+            let (found, _) = scores(&Kernel::new(&network, &whitening, instructions), &inputs, features);
+            for (found, expected) in found.iter().zip(&expected) {
+                prop_assert!((found - expected).abs() < 1e-3 * (1.0 + expected), "{instructions:?}: {found} {expected}");
+            }
+        }
+    }
+
     /// A batch scores as its rows would one by one, bit for bit; a missing value contributes nothing.
     #[test]
     fn a_batch_scores_as_its_rows_one_by_one(
@@ -67,6 +93,20 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn scores_that_differ_from_candles_are_told() {
+    let mut random = Random::new(3);
+    let network = network(5, &[4], &mut random);
+    let weights = (0..25).map(|_| random.normal()).collect();
+    let whitening = Dense { inputs: 5, outputs: 5, weights, bias: vec![0.1; 5] };
+    let inputs: Vec<f32> = (0..3 * 5).map(|_| random.normal()).collect();
+    let (mut found, _) = scores(&Kernel::new(&network, &whitening, Instructions::detect()), &inputs, 5);
+    assert_eq!(reference::confirm(&network, &whitening, &inputs, &found), Ok(()));
+    found[1] += 0.1 * (1.0 + found[1]);
+    let problem = reference::confirm(&network, &whitening, &inputs, &found).unwrap_err();
+    assert!(problem.starts_with("golden row 1 scores "), "{problem}");
 }
 
 #[test]

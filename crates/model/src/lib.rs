@@ -1,4 +1,4 @@
-//! Computes, trains, explains and stores models; the only crate that names candle, in its tests.
+//! Computes, trains, explains and stores models; the only crate that names candle.
 //!
 //! ```text
 //! rows ─▶ Trainer ─▶ Artifact ─sign─▶ delivery::records ─▶ topic `models`
@@ -25,7 +25,6 @@ pub mod lstm;
 pub mod network;
 mod product;
 mod random;
-#[cfg(test)]
 mod reference;
 mod residuals;
 pub mod score;

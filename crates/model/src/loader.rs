@@ -24,7 +24,7 @@ use crate::score::{Model, Scores};
 pub const SIZE_LIMIT: usize = 4 << 20;
 
 /// How far a golden score may be off, relative to 1 + the score: machines differ in the last bits.
-const GOLDEN_TOLERANCE: f32 = 1e-2;
+pub(crate) const GOLDEN_TOLERANCE: f32 = 1e-2;
 
 /// Why a model was refused.
 #[derive(Debug, thiserror::Error)]

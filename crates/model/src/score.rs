@@ -39,6 +39,13 @@ pub struct Unscorable {
     pub missing: usize,
 }
 
+impl Scores {
+    /// The network's inputs of the rows last scored.
+    pub(crate) fn inputs(&self) -> &[f32] {
+        &self.inputs
+    }
+}
+
 impl Model {
     pub(crate) fn new(parts: Parts, sha256: String, instructions: Instructions) -> Self {
         let kernel = Kernel::new(&parts.network, &parts.whitening, instructions);

@@ -22,6 +22,7 @@ use crate::kernel::Instructions;
 use crate::learn::Learner;
 use crate::network::{Dense, Network};
 use crate::random::Random;
+use crate::reference;
 use crate::score::{Model, Scores};
 use crate::split::{Noisy, Split};
 use crate::threshold::threshold;
@@ -114,6 +115,12 @@ pub enum TrainError {
         kept: usize,
         /// Rows that were fed.
         seen: u64,
+    },
+    /// The fused pass and candle differ.
+    #[error("this machine does not compute the model rightly: {problem}")]
+    Reference {
+        /// What differs.
+        problem: String,
     },
     /// No column varies.
     #[error("no column varies in {rows} readings: there is nothing to learn")]
@@ -381,6 +388,9 @@ fn packed(
     let model = Model::new(parts.clone(), String::new(), Instructions::detect());
     let mut scores = Scores::default();
     model.score(&parts.golden_rows, &mut scores);
+    // A model that this machine computes wrongly is not given out.
+    reference::confirm(&parts.network, &parts.whitening, scores.inputs(), &scores.scores)
+        .map_err(|problem| TrainError::Reference { problem })?;
     parts.golden_scores = scores.scores;
     let artifact = Artifact::pack(&parts);
     let model = crate::loader::unpack(&artifact.bytes, artifact.sha256.clone())?;
