@@ -9,6 +9,8 @@
 //! Chunks and manifest are written in one transaction, but compaction and a restart in the middle may show them
 //! in any order; an [`Assembler`] therefore keeps both until they agree.
 
+mod chunks;
+
 use std::collections::BTreeMap;
 
 use telltale_records::manifest::{Manifest, ManifestError, SignedManifest};
@@ -17,6 +19,8 @@ use crate::artifact::Artifact;
 use crate::keys::TrustedKeys;
 use crate::loader::{LoadError, SIZE_LIMIT, load_verified, verify_manifest};
 use crate::score::Model;
+
+pub use chunks::Chunks;
 
 /// Bytes of an artifact in one record; brokers refuse records above 1 MB by default.
 pub const CHUNK: usize = 512 << 10;
@@ -78,17 +82,11 @@ pub fn chunk_count(size: usize) -> u32 {
 pub struct Assembler {
     name: String,
     trusted: TrustedKeys,
-    chunks: BTreeMap<(u64, usize), Chunk>,
+    chunks: Chunks,
     pending: Option<Manifest>,
     accepted: Option<Manifest>,
     /// Hashes of accepted versions.
     versions: BTreeMap<u64, String>,
-}
-
-#[derive(Debug)]
-struct Chunk {
-    hash: [u8; 32],
-    bytes: Vec<u8>,
 }
 
 /// What a record led to.
@@ -191,7 +189,7 @@ impl Assembler {
         Self {
             name: name.into(),
             trusted,
-            chunks: BTreeMap::new(),
+            chunks: Chunks::default(),
             pending: None,
             accepted: None,
             versions: BTreeMap::new(),
@@ -206,9 +204,7 @@ impl Assembler {
             (None, Some(value)) if rest.is_empty() => self.take_manifest(value),
             (Some(place), Some(value)) => self.take_chunk(key, place, value),
             (Some(place), None) => {
-                if let Some(place) = parse_place(place) {
-                    self.chunks.remove(&place);
-                }
+                self.chunks.remove(place);
                 None
             }
             // Deleting the manifest's record takes no model out of force.
@@ -219,7 +215,7 @@ impl Assembler {
     /// Says, once the end of the topic is reached, what is still not complete.
     pub fn caught_up(&mut self) -> Option<Outcome> {
         let manifest = self.pending.take()?;
-        let missing = missing(&self.chunks, &manifest);
+        let missing = self.chunks.missing(&manifest);
         let reason = RejectedReason::Incomplete { missing, chunks: manifest.chunks };
         let outcome = self.rejected(Some(&manifest), reason);
         self.pending = Some(manifest);
@@ -271,11 +267,8 @@ impl Assembler {
     }
 
     fn take_chunk(&mut self, key: &str, place: &str, value: &[u8]) -> Option<Outcome> {
-        match parse_chunk(place, value) {
-            Ok((place, chunk)) => {
-                self.chunks.insert(place, chunk);
-                self.complete()
-            }
+        match self.chunks.insert(place, value) {
+            Ok(()) => self.complete(),
             Err(problem) => {
                 let key = key.chars().take(100).collect();
                 Some(self.rejected(None, RejectedReason::Chunk { key, problem }))
@@ -285,11 +278,8 @@ impl Assembler {
 
     /// Verifies the pending model if its chunks are all there.
     fn complete(&mut self) -> Option<Outcome> {
-        let manifest = self.pending.take_if(|it| missing(&self.chunks, it) == 0)?;
-        let mut bytes = Vec::with_capacity(usize::try_from(manifest.size).unwrap_or(0).min(SIZE_LIMIT));
-        for place in places(&manifest) {
-            bytes.extend_from_slice(self.chunks.get(&place).map_or(&[][..], |it| &it.bytes));
-        }
+        let manifest = self.pending.take_if(|it| self.chunks.missing(it) == 0)?;
+        let bytes = self.chunks.bytes(&manifest);
         match load_verified(&manifest, &bytes) {
             Ok(model) => {
                 self.versions.insert(manifest.version, manifest.sha256.clone());
@@ -319,38 +309,8 @@ fn numbers(version: Option<u64>, generation: Option<u64>) -> String {
     part("version", version) + &part("generation", generation)
 }
 
-fn missing(chunks: &BTreeMap<(u64, usize), Chunk>, manifest: &Manifest) -> u32 {
-    let hash = raw_hash(&manifest.sha256);
-    let absent = places(manifest).filter(|it| chunks.get(it).map(|it| it.hash) != hash).count();
-    u32::try_from(absent).unwrap_or(u32::MAX)
-}
-
-fn places(manifest: &Manifest) -> impl Iterator<Item = (u64, usize)> + use<> {
-    let slot = manifest.version % SLOTS;
-    (0..manifest.chunks as usize).map(move |index| (slot, index))
-}
-
 fn chunk_key(name: &str, version: u64, index: usize) -> String {
     format!("{name}/{}/{index}", version % SLOTS)
-}
-
-fn parse_place(place: &str) -> Option<(u64, usize)> {
-    let (slot, index) = place.split_once('/')?;
-    let (slot, index) = (slot.parse().ok()?, index.parse().ok()?);
-    let canonical = format!("{slot}/{index}") == place;
-    (canonical && slot < SLOTS && index < CHUNK_LIMIT).then_some((slot, index))
-}
-
-fn parse_chunk(place: &str, value: &[u8]) -> Result<((u64, usize), Chunk), String> {
-    let place = parse_place(place).ok_or_else(|| {
-        format!("key must end in /SLOT/INDEX, slot below {SLOTS}, index below {CHUNK_LIMIT}")
-    })?;
-    if value.len() > HEADER + CHUNK {
-        return Err(format!("{} bytes; a chunk has at most {}", value.len(), HEADER + CHUNK));
-    }
-    let rest = value.strip_prefix(MAGIC).ok_or("does not begin with the format TTC1")?;
-    let (hash, bytes) = rest.split_first_chunk::<32>().ok_or("ends before the hash does")?;
-    Ok((place, Chunk { hash: *hash, bytes: bytes.to_vec() }))
 }
 
 fn raw_hash(digits: &str) -> Option<[u8; 32]> {

@@ -40,6 +40,8 @@ pub(crate) struct Kernel {
     whitening: Packed,
     widest: usize,
     instructions: Instructions,
+    /// Whether a multiply-add rounds once; without the instruction for it, it is computed slowly.
+    fused: bool,
 }
 
 /// A layer in blocks of [`BLOCK`] neurons; for each input the block's weights lie side by side.
@@ -86,7 +88,14 @@ impl Kernel {
             whitening: Packed::new(whitening),
             widest: widest.unwrap_or(0).next_multiple_of(BLOCK),
             instructions: instructions.min(Instructions::detect()),
+            fused: instructions.min(Instructions::detect()) > Instructions::Portable,
         }
+    }
+
+    /// The same, computed as machines compute that round otherwise: a kernel has two results, bit for bit, whether
+    /// multiply-adds are fused (AVX2, AVX-512) or not.
+    pub(crate) fn other_rounding(&self) -> Self {
+        Self { instructions: Instructions::Portable, fused: !self.fused, ..self.clone() }
     }
 
     /// Passes rows of inputs through; NaN marks a missing value, which is read as 0 and is no evidence.
@@ -104,7 +113,11 @@ impl Kernel {
         for buffer in [&mut scratch.input, &mut scratch.known, &mut scratch.one, &mut scratch.other] {
             buffer.resize(self.widest, [0.0; LANES]);
         }
-        self.instructions.run(Pass { kernel: self, inputs, scratch, results });
+        let pass = Pass { kernel: self, inputs, scratch, results };
+        match self.instructions {
+            Instructions::Portable if self.fused => pass.run::<true, false>(),
+            instructions => instructions.run(pass),
+        }
     }
 }
 

@@ -95,6 +95,31 @@ proptest! {
     }
 }
 
+/// What a score is depends on whether multiply-adds are fused, and on nothing else of a machine: a prediction can be recomputed
+/// bit for bit on any.
+#[test]
+fn there_are_two_roundings_and_each_machine_can_compute_both() {
+    let features = 18;
+    let mut random = Random::new(5);
+    let network = network(features, &[12, 7], &mut random);
+    let weights = (0..features * features).map(|_| random.normal()).collect();
+    let whitening = Dense { inputs: features, outputs: features, weights, bias: vec![0.1; features] };
+    let inputs: Vec<f32> = (0..1000 * features).map(|_| random.normal() * 2.0).collect();
+    let bits = |kernel: &Kernel| {
+        let (found, top) = scores(kernel, &inputs, features);
+        let shares = top.iter().flatten().map(|it| (it.feature, it.share.to_bits()));
+        (found.iter().map(|it| it.to_bits()).collect::<Vec<_>>(), shares.collect::<Vec<_>>())
+    };
+    let kernels = Instructions::available().into_iter().map(|it| Kernel::new(&network, &whitening, it));
+    let kernels: Vec<Kernel> = kernels.collect();
+    let (plain, fused) = (&kernels[0], kernels[0].other_rounding());
+    assert_ne!(bits(plain), bits(&fused), "else there is one rounding, and nothing to tell apart");
+    for wide in &kernels[1..] {
+        assert_eq!(bits(wide), bits(&fused), "{:?}", wide.instructions);
+        assert_eq!(bits(&wide.other_rounding()), bits(plain), "{:?}", wide.instructions);
+    }
+}
+
 #[test]
 fn scores_that_differ_from_candles_are_told() {
     let mut random = Random::new(3);

@@ -65,6 +65,13 @@ impl Model {
         &self.sha256
     }
 
+    /// The same model, scoring as machines do whose arithmetic rounds otherwise than this one's: scores and shares of one
+    /// reading are equal, bit for bit, on all machines with fused multiply-add, and on all without.
+    #[must_use]
+    pub fn other_rounding(&self) -> Self {
+        Self { kernel: self.kernel.other_rounding(), ..self.clone() }
+    }
+
     /// Columns of a row, in order.
     #[must_use]
     pub fn columns(&self) -> Vec<&str> {
