@@ -17,6 +17,6 @@ pub use batch::{Batch, Record};
 pub use columns::{Decoded, Rejected};
 pub use dead_letter::{Reason, Rejection};
 pub use manifest::{Manifest, SignedManifest};
-pub use outgoing::{Destination, Outgoing, TopicHandle};
+pub use outgoing::{Destination, Outgoing, OutgoingRecord, TopicHandle};
 pub use schema::{Schema, SchemaError};
 pub use source::Source;

@@ -9,6 +9,7 @@
 //!
 //! As long as there is no model the readings stay where they are.
 
+mod again;
 mod alerts;
 mod audit;
 mod config;
@@ -28,7 +29,9 @@ use telltale_records::schema;
 use telltale_service::Service;
 use tracing::{info, warn};
 
-pub use config::{Config, Error};
+pub use again::Again;
+pub use config::{Config, Error, StepError};
+pub use models::Versioned;
 
 use alerts::Alerts;
 use metrics::Metrics;

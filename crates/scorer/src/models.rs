@@ -23,11 +23,15 @@ use crate::{Config, Error};
 
 /// A model with the numbers that predictions name it by.
 #[derive(Debug)]
-pub(crate) struct Versioned {
-    pub(crate) name: String,
-    pub(crate) version: i64,
-    pub(crate) generation: u64,
-    pub(crate) model: Model,
+pub struct Versioned {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: i64,
+    /// Number of the decision that put it in force.
+    pub generation: u64,
+    /// The model.
+    pub model: Model,
 }
 
 /// The model in force, if there is one; clones share it.

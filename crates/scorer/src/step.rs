@@ -83,28 +83,13 @@ impl Step for Scoring {
     fn process(&mut self, batch: &Batch, out: &mut Outgoing) -> Result<(), Fault<StepError>> {
         let started = Instant::now();
         let model = self.memory.model.clone().ok_or(Fault::Passing(StepError::NoModel))?;
-        let Memory { decoders, matrix, scores, pending, .. } = &mut self.memory;
-        decoders.next_batch();
-        let mut at = 0;
-        while at < batch.len() {
-            let record = batch.record(at);
-            match decoders.prepare(record, &model, &self.registry).map_err(Fault::Passing)? {
-                Ok(id) => {
-                    let run = at..end_of_run(batch, at, id);
-                    at = run.end;
-                    let decoder = decoders.get(id).expect("prepare has just found it");
-                    let writer =
-                        Writer { schema_id: self.schema_id, model: &model, alerts: self.alerts.is_some() };
-                    decode(decoder, batch, run.clone(), matrix);
-                    model.model.score(&matrix.values, scores);
-                    writer.write(&self.predictions, batch, run, (matrix, scores), pending, out);
-                }
-                Err(refusal) => {
-                    dead_letter(out, record, refusal);
-                    at += 1;
-                }
-            }
-        }
+        let writer = Writer {
+            topic: &self.predictions,
+            schema_id: self.schema_id,
+            model: &model,
+            alerts: self.alerts.is_some(),
+        };
+        score(&mut self.memory, &self.registry, &writer, batch, out).map_err(Fault::Passing)?;
         self.metrics.batch_duration.observe(started.elapsed().as_secs_f64());
         Ok(())
     }
@@ -128,6 +113,40 @@ impl Step for Scoring {
     }
 }
 
+/// Scores `batch` and appends the outcome of each record, in order.
+///
+/// What it appends depends on the records, the model and the schemas of the registry alone, in whatever batches the
+/// records come.
+pub(crate) fn score(
+    memory: &mut Memory,
+    registry: &Registry,
+    writer: &Writer<'_>,
+    batch: &Batch,
+    out: &mut Outgoing,
+) -> Result<(), StepError> {
+    let Memory { decoders, matrix, scores, pending, .. } = memory;
+    decoders.next_batch();
+    let mut at = 0;
+    while at < batch.len() {
+        let record = batch.record(at);
+        match decoders.prepare(record, writer.model, registry)? {
+            Ok(id) => {
+                let run = at..end_of_run(batch, at, id);
+                at = run.end;
+                let decoder = decoders.get(id).expect("prepare has just found it");
+                decode(decoder, batch, run.clone(), matrix);
+                writer.model.model.score(&matrix.values, scores);
+                writer.write(batch, run, (matrix, scores), pending, out);
+            }
+            Err(refusal) => {
+                dead_letter(out, record, refusal);
+                at += 1;
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Where the records end that begin at `from` and have schema `id`: they are decoded and scored as one.
 fn end_of_run(batch: &Batch, from: usize, id: u32) -> usize {
     let same = |index: &usize| schema_id(batch.record(*index)).is_ok_and(|it| it == id);
@@ -143,17 +162,17 @@ fn decode(decoder: &MatrixDecoder, batch: &Batch, run: Range<usize>, matrix: &mu
 }
 
 /// Writes what becomes of each reading.
-struct Writer<'a> {
-    schema_id: u32,
-    model: &'a Versioned,
-    alerts: bool,
+pub(crate) struct Writer<'a> {
+    pub(crate) topic: &'a str,
+    pub(crate) schema_id: u32,
+    pub(crate) model: &'a Versioned,
+    pub(crate) alerts: bool,
 }
 
 impl Writer<'_> {
     /// Appends the outcome of each record of `run`, in order.
     fn write(
         &self,
-        topic: &str,
         batch: &Batch,
         run: Range<usize>,
         (matrix, scores): (&Matrix, &Scores),
@@ -161,7 +180,7 @@ impl Writer<'_> {
         out: &mut Outgoing,
     ) {
         let columns = self.model.model.columns();
-        let topic = out.topic(topic);
+        let topic = out.topic(self.topic);
         let mut rejected = matrix.rejected.iter().peekable();
         let mut row = 0;
         for (position, index) in run.enumerate() {
