@@ -30,6 +30,16 @@ enum Mounted {
     Secret { key: String },
 }
 
+impl Container {
+    /// The service it runs; `None` for a job. The verifier is a command of the command line.
+    fn service(&self) -> Option<&str> {
+        match self.program.as_str() {
+            "telltale" => self.args.first().map(String::as_str).filter(|it| *it == "verifier"),
+            program => Some(program),
+        }
+    }
+}
+
 /// Where the chart mounts files.
 const MOUNTED: &str = "/etc/telltale";
 
@@ -63,23 +73,26 @@ const NOT_SETTINGS: &[&str] = &[
 #[test]
 fn every_rendered_environment_is_one_that_the_program_can_use() {
     let containers: Vec<Container> = json("deploy/check/golden/telltale/environments.json");
-    let services = containers.iter().filter(|it| it.program != "telltale");
     let mut started = BTreeSet::new();
-    for container in services {
+    for container in &containers {
+        let Some(service) = container.service() else { continue };
         let whole = telltale::command();
-        let known = settings(whole.find_subcommand(&container.program).expect("each service is a command"));
+        let known = settings(whole.find_subcommand(service).expect("each service is a command"));
         let unknown: Vec<_> = container.env.keys().filter(|it| !known.contains(*it)).collect();
-        assert!(unknown.is_empty(), "{} does not know {unknown:?}", container.program);
+        assert!(unknown.is_empty(), "{service} does not know {unknown:?}");
         let folder = tempfile::tempdir().unwrap();
         let output = start(container, folder.path());
         let said = String::from_utf8_lossy(&output.stderr);
-        let what = format!("{} of profile {}", container.program, container.profile);
+        let what = format!("{service} of profile {}", container.profile);
         assert!(output.status.success(), "{what}: {said}");
-        let expected = format!("telltale-{}: the settings can be used\n", container.program);
+        let expected = format!("telltale-{service}: the settings can be used\n");
         assert_eq!(String::from_utf8_lossy(&output.stdout), expected, "{what}: {said}");
-        started.insert(container.program.as_str());
+        started.insert(service);
     }
-    assert_eq!(Vec::from_iter(started), ["bridge", "preprocessor", "scorer", "simulator", "trainer"]);
+    assert_eq!(
+        Vec::from_iter(started),
+        ["bridge", "preprocessor", "scorer", "simulator", "trainer", "verifier"]
+    );
 }
 
 #[test]
@@ -93,10 +106,15 @@ fn a_wrong_environment_is_refused_with_the_setting_and_nothing_is_connected_to()
         ("simulator", "FAILURE_SHARE", "0.9", "0.9 is not from 0 to 0.3"),
         ("scorer", "TRUSTED_KEY", "/nowhere/key.pem", "/nowhere/key.pem"),
         ("bridge", "KAFKA_PASSWORD_FILE", "/nowhere/password", "/nowhere/password"),
+        ("verifier", "RECOMPUTE", "1/0", "1/0 is not all, none, or 1/N"),
+        ("verifier", "TRUSTED_KEY", "/nowhere/key.pem", "/nowhere/key.pem"),
     ];
     for (program, name, value, expected) in cases {
-        let mut container =
-            containers.iter().rfind(|it| it.program == program).expect("the profile is there").clone();
+        let mut container = containers
+            .iter()
+            .rfind(|it| it.service() == Some(program))
+            .expect("the profile is there")
+            .clone();
         container.env.insert(name.to_owned(), value.to_owned());
         let folder = tempfile::tempdir().unwrap();
         let output = start(&container, folder.path());
@@ -108,7 +126,7 @@ fn a_wrong_environment_is_refused_with_the_setting_and_nothing_is_connected_to()
 #[test]
 fn the_jobs_of_the_chart_are_commands_with_their_own_settings() {
     let containers: Vec<Container> = json("deploy/check/golden/telltale/environments.json");
-    for container in containers.iter().filter(|it| it.program == "telltale") {
+    for container in containers.iter().filter(|it| it.service().is_none()) {
         let arguments = ["telltale".to_owned()].into_iter().chain(container.args.iter().cloned());
         telltale::command().try_get_matches_from(arguments).unwrap();
         let whole = telltale::command();
@@ -126,7 +144,7 @@ fn the_jobs_of_the_chart_are_commands_with_their_own_settings() {
 fn the_charts_schema_knows_the_settings_that_help_lists() {
     let schema: Value = json("helm/telltale/values.schema.json");
     let whole = telltale::command();
-    for name in ["simulator", "bridge", "preprocessor", "trainer", "scorer"] {
+    for name in ["simulator", "bridge", "preprocessor", "trainer", "scorer", "verifier"] {
         let command = whole.find_subcommand(name).expect("each service is a command");
         let connections = ["KAFKA", "REGISTRY", "MQTT"];
         let expected: BTreeSet<_> = settings(command)
@@ -173,7 +191,10 @@ fn start(container: &Container, folder: &Path) -> std::process::Output {
     let env =
         container.env.iter().map(|(name, value)| (name, value.replace(MOUNTED, here.to_str().unwrap())));
     let mut command = Command::new(program);
-    command.arg(&container.program).args(&container.args).arg("--check-config").env_clear().envs(env);
+    if container.program != "telltale" {
+        command.arg(&container.program);
+    }
+    command.args(&container.args).arg("--check-config").env_clear().envs(env);
     command.output().unwrap()
 }
 

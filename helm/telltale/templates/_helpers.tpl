@@ -1,6 +1,8 @@
 {{/*
 What each program needs, and what runs it. One table, so that a new service is one more entry here and in the values.
-  needs   which connections and files it gets: kafka, registry, mqtt, models (follows), signing (trains), pipeline, features
+  needs   which connections and files it gets: kafka, registry, mqtt, models (follows), keys (checks), signing (trains), pipeline,
+          features
+  of      the image that has the service as a command of its own name, where it is not the only thing in it
   pod     variables that come from the pod: what makes one instance differ from the others
 */}}
 {{- define "telltale.programs" -}}
@@ -9,6 +11,7 @@ bridge: {needs: [mqtt, kafka], pod: {MQTT_CLIENT_ID: metadata.name}}
 preprocessor: {needs: [kafka, registry, pipeline], pod: {IDENTITY: metadata.name}, reads: sensor-data, group: preprocessor}
 trainer: {needs: [kafka, registry, signing, features]}
 scorer: {needs: [kafka, registry, models], pod: {IDENTITY: metadata.name}, reads: SENSOR_DATA_S_AVRO, group: scorer}
+verifier: {needs: [kafka, registry, keys], of: telltale}
 topics: {needs: [kafka, registry], image: telltale}
 probe: {needs: [kafka, registry, mqtt], image: telltale}
 {{- end }}
@@ -114,7 +117,19 @@ The environment of a program: the variables of its `--help`, in order of their n
 {{- range $values.models.verifyingKeys -}}{{- $keys = append $keys (printf "/etc/telltale/keys/%s" .) -}}{{- end -}}
 {{- if or (has "models" $program.needs) (has "signing" $program.needs) -}}
   {{- $_ := set $env "MODEL" $values.models.name -}}
+{{- end -}}
+{{- if or (has "models" $program.needs) (has "signing" $program.needs) (has "keys" $program.needs) -}}
   {{- $_ := set $env "TRUSTED_KEY" (join "," $keys) -}}
+{{- end -}}
+{{- if eq .name "verifier" -}}
+  {{- range $of := list "preprocessor" "scorer" -}}
+    {{- with dig $of "settings" "GROUP" "" $values.components -}}
+      {{- $_ := set $env (printf "%s_GROUP" (upper $of)) . -}}
+    {{- end -}}
+  {{- end -}}
+  {{- if dig "bridge" "settings" "SHARE" "" $values.components -}}
+    {{- $_ := set $env "ANY_ORDER" true -}}
+  {{- end -}}
 {{- end -}}
 {{- if has "signing" $program.needs -}}
   {{- $_ := set $env "SIGNING_KEY" (printf "/etc/telltale/keys/%s" $values.models.signingKey) -}}
@@ -192,7 +207,7 @@ mqtt:
 {{- include "telltale.source" (dict "secret" $values.mqtt.caSecret.name "items" (dict "ca.crt" $values.mqtt.caSecret.key)) }}
 {{- end }}
 {{- end }}
-{{- if or (has "models" $program.needs) (has "signing" $program.needs) }}
+{{- if or (has "models" $program.needs) (has "signing" $program.needs) (has "keys" $program.needs) }}
 {{- $items := dict }}
 {{- range $values.models.verifyingKeys }}{{- $_ := set $items . . }}{{- end }}
 {{- if has "signing" $program.needs }}{{- $_ := set $items $values.models.signingKey $values.models.signingKey }}{{- end }}
@@ -256,9 +271,9 @@ spec:
     seccompProfile: {type: RuntimeDefault}
   containers:
     - name: {{ .name }}
-      image: {{ include "telltale.image" (dict "root" .root "image" ($program.image | default .name)) }}
+      image: {{ include "telltale.image" (dict "root" .root "image" ($program.image | default $program.of | default .name)) }}
       imagePullPolicy: {{ $values.image.pullPolicy }}
-      {{- with .args }}
+      {{- with .args | default (ternary (list .name) list (hasKey $program "of")) }}
       args: {{ toJson . }}
       {{- end }}
       env: {{- include "telltale.environment" (dict "root" .root "name" .name) | trim | nindent 8 }}
