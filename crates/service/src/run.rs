@@ -14,12 +14,13 @@ use tracing::{error, info, warn};
 use crate::{Address, Host, ProcessConfig, Running, Service, Telemetry, chain};
 
 /// Addresses of the probes where nothing else is said: services on one machine must not collide.
-const ADDRESSES: [(&str, &str); 5] = [
+const ADDRESSES: [(&str, &str); 6] = [
     ("simulator", "127.0.0.1:8090"),
     ("bridge", "127.0.0.1:8091"),
     ("preprocessor", "127.0.0.1:8092"),
     ("trainer", "127.0.0.1:8093"),
     ("scorer", "127.0.0.1:8094"),
+    ("verifier", "127.0.0.1:8095"),
 ];
 
 /// The command line of the service `name`: its own settings and those of every process.

@@ -76,8 +76,9 @@ pub enum Command {
     /// Reads source and target topics as committed, and checks by the header `src` that each offset of
     /// sensor-data has one outcome (a clean record or a dead letter), each offset of SENSOR_DATA_S_AVRO one
     /// (a prediction or a dead letter), in order, and that the model version never falls within a partition; that each
-    /// device's readings in sensor-data are in order and what came again is a replay of equal bytes; that the counts per
-    /// window are what a recount gives. With a simulator's ledger it also checks that every acknowledged reading is in
+    /// device's readings in sensor-data are in order and what came again is a replay of equal bytes, no longer than the
+    /// in-flight window; that the counts per window are what a recount gives; that a sample of the predictions is what the
+    /// model each one names makes of its reading, bit for bit. With a simulator's ledger it also checks that every acknowledged reading is in
     /// sensor-data with the bytes that were sent; with --drained that everything is done and committed.
     ///
     /// Exits with 0 if all holds, with 1 after printing the violations.

@@ -6,7 +6,7 @@
 //!                     └─ stop: simulator, bridge, preprocessor, scorer ─▶ verify ─▶ summary
 //! ```
 //!
-//! `evaluate`, `verify::balance`, `view` and `summary` are pure: values in, values out.
+//! `evaluate`, `verify::{balance, sequence, windows}`, `view` and `summary` are pure: values in, values out.
 
 #![warn(clippy::print_stdout)] // Nobody may read it any more: `output` knows what to do then.
 
@@ -23,6 +23,7 @@ pub mod show;
 pub mod simulator_files;
 pub mod summary;
 pub mod truth_records;
+pub mod verifier;
 pub mod verify;
 pub mod view;
 
@@ -72,6 +73,7 @@ pub fn command() -> clap::Command {
         .subcommand(service::<telltale_preprocessor::Config>("preprocessor"))
         .subcommand(service::<telltale_trainer::Config>("trainer"))
         .subcommand(service::<telltale_scorer::Config>("scorer"))
+        .subcommand(service::<verifier::Config>("verifier"))
 }
 
 fn service<C: clap::Parser>(name: &'static str) -> clap::Command {
@@ -80,13 +82,20 @@ fn service<C: clap::Parser>(name: &'static str) -> clap::Command {
 
 /// Runs a service if the first argument names one.
 fn run_service(arguments: &[OsString]) -> Option<ExitCode> {
-    let (name, arguments) = (arguments.get(1)?.to_str()?, arguments.iter().skip(1).cloned());
+    let (mut name, arguments) = (arguments.get(1)?.to_str()?, arguments.iter().skip(1).cloned());
+    let follow = |it: &OsString| it == "--follow";
+    // A check that goes on for ever is a service.
+    if name == "verify" && arguments.clone().any(|it| follow(&it)) {
+        name = "verifier";
+    }
+    let arguments = arguments.filter(|it| name != "verifier" || !follow(it));
     Some(match name {
         "simulator" => telltale_service::run_with("simulator", arguments, telltale_simulator::run),
         "bridge" => telltale_service::run_with("bridge", arguments, telltale_bridge::run),
         "preprocessor" => telltale_service::run_with("preprocessor", arguments, telltale_preprocessor::run),
         "trainer" => telltale_service::run_with("trainer", arguments, telltale_trainer::run),
         "scorer" => telltale_service::run_with("scorer", arguments, telltale_scorer::run),
+        "verifier" => telltale_service::run_with("verifier", arguments, verifier::run),
         _ => return None,
     })
 }

@@ -37,6 +37,10 @@ pub struct Summary {
     pub lost: u64,
     /// Outcomes beyond the first of a record.
     pub duplicated: u64,
+    /// Predictions that were recomputed from their model and reading.
+    pub recomputed: u64,
+    /// Breaches of the delivery contract, of whatever kind.
+    pub violations: u64,
     /// From the start of the command to the first committed prediction.
     pub first_prediction_seconds: Option<f64>,
     /// From publishing a reading to reading its committed prediction, once those that had waited for the
@@ -140,6 +144,8 @@ mod tests {
             "dead_letters",
             "lost",
             "duplicated",
+            "recomputed",
+            "violations",
             "first_prediction_seconds",
             "latency_ms",
             "models",

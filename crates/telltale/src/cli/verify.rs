@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::Connection;
+use crate::verify::checks::Checks;
 
 /// `telltale verify`
 #[derive(Debug, Args)]
@@ -17,17 +18,17 @@ pub struct VerifyArgs {
     #[arg(long, value_name = "DIR", conflicts_with = "data")]
     pub ledger: Option<PathBuf>,
 
+    /// Go on for ever as a service, with metrics and probes: `telltale verifier --help` lists its settings
+    #[arg(long, conflicts_with_all = ["data", "ledger", "drained"])]
+    pub follow: bool,
+
     /// Nothing is on its way any more: a record that is still pending counts as lost
     #[arg(long)]
     pub drained: bool,
 
-    /// Devices may be out of order in sensor-data: the bridge shares its subscription with others
-    #[arg(long)]
-    pub any_order: bool,
-
-    /// How long the preprocessor keeps windows open after their end (`grace` in pipeline.toml)
-    #[arg(long, value_name = "DURATION", default_value = "1h")]
-    pub window_grace: humantime::Duration,
+    /// How strictly.
+    #[command(flatten)]
+    pub checks: Checks,
 
     /// Where from.
     #[command(flatten)]

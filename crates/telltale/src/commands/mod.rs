@@ -30,6 +30,9 @@ pub enum Error {
     /// Kafka could not be used.
     #[error(transparent)]
     Kafka(#[from] telltale_kafka::Error),
+    /// Something could not be checked.
+    #[error(transparent)]
+    Verify(#[from] crate::verify::Error),
     /// The registry could not be used.
     #[error(transparent)]
     Registry(#[from] telltale_kafka::RegistryError),

@@ -104,6 +104,11 @@ impl Known {
         generations(to).max().zip(generations(from).min()).is_some_and(|(back, before)| back > before)
     }
 
+    /// What was signed for the decision `generation`, where it was.
+    pub(crate) fn signed(&self, generation: u64) -> Option<&SignedManifest> {
+        self.signed.get(&generation)
+    }
+
     /// Id of the key that signed the newest decision.
     pub(super) fn newest_key(&self) -> Option<&str> {
         self.newest_key.as_ref().map(|(_, id)| id.as_str())
@@ -147,7 +152,7 @@ pub(super) fn manifest(value: &[u8]) -> Option<(Manifest, Option<SignedManifest>
     Some((Manifest::parse(std::str::from_utf8(value).ok()?).ok()?, None))
 }
 
-pub(super) fn each(
+pub(crate) fn each(
     reader: &mut Reader,
     topic: &str,
     stop: &CancellationToken,

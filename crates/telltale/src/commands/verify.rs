@@ -11,7 +11,7 @@ use crate::commands::engines;
 use crate::demo::folder::Folder;
 use crate::output::Output;
 use crate::simulator_files::Ledgers;
-use crate::verify::read::{Check, Found, Thorough};
+use crate::verify::read::{Check, Found};
 use crate::verify::show;
 use crate::view::balance::violations;
 use crate::view::numbers::{figure, grouped, percent};
@@ -22,29 +22,24 @@ use crate::view::numbers::{figure, grouped, percent};
 ///
 /// Returns an error when something does not hold, or could not be checked.
 pub fn run(args: &VerifyArgs, out: &mut Output, stop: &CancellationToken) -> Result<(), Error> {
-    let thorough = Some(Thorough {
-        any_order: args.any_order,
-        grace_ms: i64::try_from(args.window_grace.as_millis()).unwrap_or(i64::MAX),
-    });
-    let drained = args.drained;
-    let check = |kafka: &KafkaConfig, ledgers| {
-        Check { kafka, drained, ledgers, since: None, only_since: false, thorough, stop }.run()
+    let check = |kafka: &KafkaConfig, registry: &RegistryConfig, ledgers| -> Result<_, Error> {
+        let (checks, drained) = (&args.checks, args.drained);
+        let check = Check { kafka, registry, checks, drained, ledgers, since: None, only_since: false, stop };
+        let found = check.run()?;
+        let records = show::records(&found.report, kafka, registry, stop)?;
+        Ok((found, records))
     };
     let (found, records) = match &args.data {
         Some(data) => {
             let folder = Folder::of_earlier(data)?;
             let engines: Engines = engines::start(engines::free_ports(Some(folder.engines())))?;
             let kafka = KafkaConfig::at(engines.kafka_addr().to_string());
-            let found = check(&kafka, Some(Ledgers::read(&folder.simulator())?))?;
             let registry = RegistryConfig::at(engines.registry_url());
-            let records = show::records(&found.report, &kafka, &registry, stop)?;
-            (found, records)
+            check(&kafka, &registry, Some(Ledgers::read(&folder.simulator())?))?
         }
         None => {
             let Connection { kafka, registry } = &args.connection;
-            let found = check(kafka, args.ledger.as_deref().map(Ledgers::read).transpose()?)?;
-            let records = show::records(&found.report, kafka, registry, stop)?;
-            (found, records)
+            check(kafka, registry, args.ledger.as_deref().map(Ledgers::read).transpose()?)?
         }
     };
     out.text(text(&found))?;
@@ -98,6 +93,16 @@ fn text(found: &Found) -> String {
     }
     if let Some(replayed) = found.replayed {
         line(format!("{} readings came again in {}", grouped(replayed), topics::SENSOR_DATA));
+    }
+    let it = found.recomputed;
+    if it.compared + it.gone > 0 {
+        line(format!(
+            "{} predictions recomputed from their models and readings, {} of them as machines round that are not like this \
+             one; of {} the model or the reading is gone",
+            grouped(it.compared),
+            grouped(it.other_rounding),
+            grouped(it.gone)
+        ));
     }
     if !found.recounted {
         line(format!("the rows of {} are not the cars': not recounted", topics::EVENTS_PER_5MIN));

@@ -26,12 +26,13 @@ use tokio_util::sync::CancellationToken;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
 use crate::cli::{DemoArgs, EnginesKind, HERE};
-use crate::commands::{Error, engines};
+use crate::commands::{Error, engines, keys};
 use crate::output::Output;
 use crate::ports::{self, Wanted};
 use crate::process::Usage;
 use crate::simulator_files::{Ledgers, Run};
 use crate::summary::{self, LatencyMs, ModelLine, Summary};
+use crate::verify::checks::Checks;
 use crate::verify::read::{Check, Ends, Found};
 use crate::view::balance;
 use crate::view::screen::Phase;
@@ -82,7 +83,7 @@ pub fn run(args: &DemoArgs) -> Result<ExitCode, Error> {
     if let Some(path) = &args.summary {
         summary.write(path)?;
     }
-    let clean = summary.lost == 0 && summary.duplicated == 0 && found.report.faults == 0;
+    let clean = summary.lost == 0 && summary.duplicated == 0 && summary.violations == 0;
     Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -130,14 +131,18 @@ fn drive(
     let ledgers = Some(if only_since { Ledgers::of(&run)? } else { Ledgers::read(&folder.simulator())? });
     // Without a model every clean record still waits for its prediction, and rightly so.
     let drained = drained == Drained::Fully && pipeline.watch().seen().first_prediction().is_some();
-    let (kafka, stop) = (pipeline.kafka().clone(), CancellationToken::new());
+    let (kafka, registry) = (pipeline.kafka().clone(), pipeline.registry().clone());
+    let (_, verifying) = keys::take(&folder.keys())?;
+    let (checks, stop) =
+        (Checks { trusted_key: vec![verifying], ..Checks::default() }, CancellationToken::new());
     let check = Check {
         kafka: &kafka,
+        registry: &registry,
+        checks: &checks,
         drained,
         ledgers,
         since: Some(since),
         only_since,
-        thorough: None,
         stop: &stop,
     };
     let found = std::thread::scope(|scope| {
@@ -183,6 +188,8 @@ fn summarise(
         dead_letters: found.dead_letters,
         lost: found.lost(),
         duplicated: found.report.duplicated(),
+        recomputed: found.recomputed.compared,
+        violations: found.report.faults,
         first_prediction_seconds: seen.first_prediction().map(|it| it.as_secs_f64()),
         latency_ms: LatencyMs { p50, p99 },
         models: models.collect(),

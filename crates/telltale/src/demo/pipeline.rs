@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use telltale_kafka::KafkaConfig;
 use telltale_kafka::topics::Topics;
+use telltale_kafka::{KafkaConfig, RegistryConfig};
 use telltale_service::{Address, Host, Running, Service, ServiceError};
 
 use super::folder::Folder;
@@ -163,6 +163,10 @@ impl Pipeline {
 
     pub(crate) fn kafka(&self) -> &KafkaConfig {
         &self.reach.kafka
+    }
+
+    pub(crate) fn registry(&self) -> &RegistryConfig {
+        &self.reach.registry
     }
 
     /// Where the topics ended before anything was added to them.

@@ -6,19 +6,13 @@
 //! target topics ─▶ outcome (src of each record) ─────────┘
 //! ```
 //!
-//! Pure: it is told what lies where, in the order of each partition, and reads no topic itself. It needs
-//! two bits for each offset, however many records there are.
+//! Pure: it is told what lies where, in the order of each partition, sources before targets, and reads no topic itself.
+//! It needs two bits for each offset that is not settled: whose outcome is not known to be there or not.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::ops::Range;
 
 use super::offsets::Offsets;
-use super::sequence::Fault;
-use super::windows::Miscount;
-
-/// Violations kept in full; beyond it they are only counted.
-const SHOWN: usize = 50;
+use super::report::{Report, TopicBalance, Violation};
 
 /// A partition of a topic, by the index of its topic in [`Balance::new`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -29,188 +23,28 @@ pub struct Place {
     pub partition: i32,
 }
 
-/// One fault found, with where it lies.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Violation {
-    /// A record whose offset is committed, or that later ones overtook, has no outcome.
-    Lost {
-        /// Topic and partition of the record.
-        source: String,
-        /// First offset without outcome.
-        from: i64,
-        /// Last offset without outcome, all between being without, too.
-        to: i64,
-    },
-    /// A record has more than one outcome.
-    Duplicated {
-        /// `src` of the outcomes.
-        source: String,
-        /// Where the outcome after the first one lies.
-        at: String,
-    },
-    /// An outcome names a record that is not there.
-    OfNothing {
-        /// `src` of the outcome.
-        source: String,
-        /// Where the outcome lies.
-        at: String,
-    },
-    /// An outcome stands behind the outcome of a later record of its partition.
-    OutOfOrder {
-        /// `src` of the outcome.
-        source: String,
-        /// Where the outcome lies.
-        at: String,
-        /// Offset whose outcome came before.
-        after: i64,
-    },
-    /// A prediction was made by an older model than one before it in its partition.
-    VersionFell {
-        /// Where the prediction lies.
-        at: String,
-        /// Version before.
-        from: i64,
-        /// Version of this prediction.
-        to: i64,
-    },
-    /// A record that must say where it came from does not.
-    NoSource {
-        /// Where the record lies.
-        at: String,
-        /// What is wrong with its header.
-        found: String,
-    },
-    /// A record whose outcome is there is not committed: it would be processed again.
-    NotCommitted {
-        /// Topic and partition of the record.
-        source: String,
-        /// Next offset that the group would read.
-        committed: i64,
-        /// Last offset that has an outcome.
-        answered: i64,
-    },
-    /// A record of the raw topic is out of the order of its device.
-    Sequence {
-        /// Where it lies.
-        at: String,
-        /// What is wrong with it.
-        fault: Fault,
-    },
-    /// A reading lies in the raw topic with other bytes than its device sent.
-    Altered {
-        /// Where it lies.
-        at: String,
-    },
-    /// A row of the table of counts is not what a recount gives.
-    Miscounted(Miscount),
-    /// A reading the device side holds a PUBACK for is not in the raw topic.
-    AcknowledgedMissing {
-        /// Which readings, in words.
-        what: String,
-        /// How many of them.
-        count: u64,
-    },
-}
-
-impl fmt::Display for Violation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Lost { source, from, to } if from == to => {
-                write!(f, "lost: {source}-{from} has no outcome")
-            }
-            Self::Lost { source, from, to } => {
-                write!(f, "lost: {source}-{from} to {source}-{to} have no outcome")
-            }
-            Self::Duplicated { source, at } => write!(f, "duplicated: {at} is one more outcome of {source}"),
-            Self::OfNothing { source, at } => {
-                write!(f, "of nothing: {at} is the outcome of {source}, which holds no record")
-            }
-            Self::OutOfOrder { source, at, after } => {
-                write!(
-                    f,
-                    "out of order: {at} is the outcome of {source}, behind the outcome of offset {after}"
-                )
-            }
-            Self::VersionFell { at, from, to } => {
-                write!(f, "version fell: {at} is by model version {to}, behind one by version {from}")
-            }
-            Self::NoSource { at, found } => write!(f, "no source: {at} {found}"),
-            Self::NotCommitted { source, committed, answered } => {
-                write!(
-                    f,
-                    "not committed: {source}-{answered} has its outcome, but the group would go on at {committed}"
-                )
-            }
-            Self::Sequence { at, fault } => write!(f, "out of sequence: {at} {fault}"),
-            Self::Altered { at } => write!(f, "altered: {at} has other bytes than its device sent"),
-            Self::Miscounted(miscount) => write!(f, "miscounted: {miscount}"),
-            Self::AcknowledgedMissing { what, count } => {
-                write!(f, "acknowledged and not in the log: {count} readings of {what}")
-            }
-        }
-    }
-}
-
-/// What became of the records of one topic.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct TopicBalance {
-    /// Name of the topic.
-    pub topic: String,
-    /// Records in the topic when the check began.
-    pub records: u64,
-    /// Records with at least one outcome.
-    pub answered: u64,
-    /// Records still on their way: nothing behind them is answered or committed.
-    pub pending: u64,
-    /// Records without outcome that should have one.
-    pub lost: u64,
-    /// Outcomes beyond the first of a record.
-    pub duplicated: u64,
-}
-
-/// The result: figures of each topic, and the faults.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Report {
-    /// Figures of each source topic.
-    pub topics: Vec<TopicBalance>,
-    /// The first faults of each kind.
-    pub violations: Vec<Violation>,
-    /// Number of faults, those not shown included.
-    pub faults: u64,
-}
-
-impl Report {
-    /// Records lost, over all topics.
-    #[must_use]
-    pub fn lost(&self) -> u64 {
-        self.topics.iter().map(|it| it.lost).sum()
-    }
-
-    /// Outcomes too many, over all topics.
-    #[must_use]
-    pub fn duplicated(&self) -> u64 {
-        self.topics.iter().map(|it| it.duplicated).sum()
-    }
-
-    /// Adds a fault that was found elsewhere and stands for `count` records.
-    pub fn add(&mut self, violation: Violation) {
-        self.faults += 1;
-        if self.violations.len() < SHOWN {
-            self.violations.push(violation);
-        }
-    }
-}
-
 #[derive(Debug)]
 struct Source {
-    range: Range<i64>,
-    /// Next offset to be read by the consuming group, where known.
-    committed: Option<i64>,
+    /// First offset that is looked at: what lies below was there before the check.
+    start: i64,
+    /// Offset behind the last one of which it is known whether it holds a record.
+    read: i64,
+    /// Offset below which every record had to have its outcome.
+    settled: i64,
     present: Offsets,
     answered: Offsets,
+    lost: u64,
+    /// Records of which nothing can be said: their outcomes were deleted before they were read.
+    given_up: u64,
     duplicated: u64,
     /// Highest offset answered so far, by target.
     newest: BTreeMap<Place, i64>,
+}
+
+impl Source {
+    fn waiting(&self) -> u64 {
+        self.present.len().saturating_sub(self.answered.len() + self.lost + self.given_up)
+    }
 }
 
 /// Takes in what lies in the topics and says what became of each record.
@@ -235,129 +69,175 @@ impl Balance {
         self.topics.iter().position(|it| it == name)
     }
 
-    /// Declares a partition whose records must have outcomes: the offsets of `range` that hold a record.
-    ///
-    /// `committed` is the next offset the consuming group will read, taken before any target was read.
-    pub fn source(&mut self, place: Place, range: Range<i64>, committed: Option<i64>) {
-        let (present, answered) = (Offsets::within(range.clone()), Offsets::within(range.clone()));
-        let newest = BTreeMap::new();
-        self.sources.insert(place, Source { range, committed, present, answered, duplicated: 0, newest });
+    /// Declares a partition whose records from `start` on must have outcomes.
+    pub fn source(&mut self, place: Place, start: i64) {
+        let (present, answered) = (Offsets::starting_at(start), Offsets::starting_at(start));
+        let state = Source {
+            start,
+            read: start,
+            settled: start,
+            present,
+            answered,
+            lost: 0,
+            given_up: 0,
+            duplicated: 0,
+            newest: BTreeMap::new(),
+        };
+        self.sources.insert(place, state);
     }
 
     /// Takes in that `offset` of a source holds a record.
     pub fn present(&mut self, place: Place, offset: i64) {
         if let Some(source) = self.sources.get_mut(&place) {
             source.present.insert(offset);
+            source.read = source.read.max(offset + 1);
+        }
+    }
+
+    /// Takes in that a source holds no records up to `end` but those that were named.
+    pub fn read(&mut self, place: Place, end: i64) {
+        if let Some(source) = self.sources.get_mut(&place) {
+            source.read = source.read.max(end);
+        }
+    }
+
+    /// Takes in that records of a source below `first`, or outcomes of theirs, were deleted before they were read: nothing is
+    /// known of them.
+    pub fn deleted(&mut self, place: Place, first: i64) {
+        if let Some(source) = self.sources.get_mut(&place) {
+            let unsettled = source.settled..first.max(source.settled);
+            source.given_up += source.present.difference(&source.answered, unsettled).count() as u64;
+            source.start = source.start.max(first);
+            source.read = source.read.max(first);
+            source.settled = source.settled.max(first);
+            source.present.forget(first);
+            source.answered.forget(first);
         }
     }
 
     /// Takes in that the record `at` is an outcome of the record `offset` of `source`.
     ///
-    /// Whatever is outside the range of the source is left aside: retention may have removed the record,
-    /// or it is newer than the check.
-    pub fn outcome(&mut self, source: Place, offset: i64, at: (Place, i64)) {
-        let Some(state) = self.sources.get_mut(&source) else { return };
-        let (target, at_offset) = at;
-        match state.answered.insert(offset) {
-            None => {}
-            Some(true) => {
-                let newest = state.newest.entry(target).or_insert(i64::MIN);
-                if offset < *newest {
-                    let after = *newest;
-                    let (source, at) = (self.name(source, offset), self.name(target, at_offset));
-                    self.report.add(Violation::OutOfOrder { source, at, after });
-                } else {
-                    *newest = offset;
-                }
+    /// Whatever lies before the start of the source is left aside. The sources were read beyond every record that a target
+    /// can be the outcome of. Returns whether it is the first outcome of a record.
+    pub fn outcome(&mut self, source: Place, offset: i64, at: (Place, i64)) -> bool {
+        let Some(state) = self.sources.get_mut(&source) else { return false };
+        if offset < state.start {
+            return false;
+        }
+        let known = offset < state.settled || state.present.contains(offset);
+        let new = known && offset >= state.settled && state.answered.insert(offset);
+        state.duplicated += u64::from(known && !new);
+        let newest = state.newest.entry(at.0).or_insert(i64::MIN);
+        let after = *newest;
+        if new {
+            *newest = after.max(offset);
+        }
+        let names = || (self.name(source, offset), self.name(at.0, at.1));
+        let violation = match (known, new) {
+            (true, true) if offset >= after => return true,
+            (true, true) => {
+                let (source, at) = names();
+                Violation::OutOfOrder { source, at, after }
             }
-            Some(false) => {
-                state.duplicated += 1;
-                let (source, at) = (self.name(source, offset), self.name(target, at_offset));
-                self.report.add(Violation::Duplicated { source, at });
+            (true, false) => {
+                let (source, at) = names();
+                Violation::Duplicated { source, at }
             }
+            (false, _) => {
+                let (source, at) = names();
+                Violation::OfNothing { source, at }
+            }
+        };
+        self.report.add(violation);
+        new
+    }
+
+    /// The version of the model that made the prediction before `at`, if `version` is below it.
+    pub fn fell(&mut self, at: (Place, i64), version: i64) -> Option<i64> {
+        let before = self.versions.insert(at.0, version)?;
+        (version < before).then_some(before)
+    }
+
+    /// Takes in a violation that was found elsewhere.
+    pub fn add(&mut self, violation: Violation) {
+        self.report.add(violation);
+    }
+
+    /// What was found since this was last asked; the figures of the topics come with [`Balance::finish`].
+    #[must_use]
+    pub fn take_report(&mut self) -> Report {
+        std::mem::take(&mut self.report)
+    }
+
+    /// Says that the targets hold every outcome that the records of a source below `end` will ever have; returns how many
+    /// records that settles.
+    pub fn settle(&mut self, place: Place, end: i64) -> u64 {
+        let Some(source) = self.sources.get_mut(&place) else { return 0 };
+        let range = source.settled..end.min(source.read);
+        if range.is_empty() {
+            return 0;
+        }
+        let mut runs: Vec<(i64, i64)> = Vec::new();
+        for offset in source.present.difference(&source.answered, range.clone()) {
+            source.lost += 1;
+            match runs.last_mut() {
+                Some((_, to)) if *to + 1 == offset => *to = offset,
+                _ => runs.push((offset, offset)),
+            }
+        }
+        let records = source.present.count_in(range.clone());
+        source.settled = range.end;
+        source.present.forget(range.end);
+        source.answered.forget(range.end);
+        let name = format!("{}-{}", self.topics[place.topic], place.partition);
+        for (from, to) in runs {
+            self.report.add(Violation::Lost { source: name.clone(), from, to });
+        }
+        records
+    }
+
+    /// Says that a quiet moment has come, and where the group of a source would go on.
+    pub fn quiet(&mut self, place: Place, committed: i64) {
+        let Some(source) = self.sources.get(&place) else { return };
+        if let Some(answered) = source.answered.last().filter(|it| committed <= *it) {
+            let source = format!("{}-{}", self.topics[place.topic], place.partition);
+            self.report.add(Violation::NotCommitted { source, committed, answered });
         }
     }
 
-    /// Takes in that the record `at` was made by model `version`; `rolled_back` says whether somebody went back
-    /// from one version to another.
-    pub fn version(&mut self, at: (Place, i64), version: i64, rolled_back: impl Fn(i64, i64) -> bool) {
-        let before = self.versions.insert(at.0, version).unwrap_or(version);
-        if version < before && !rolled_back(before, version) {
-            let at = self.name(at.0, at.1);
-            self.report.add(Violation::VersionFell { at, from: before, to: version });
-        }
-    }
-
-    /// Takes in that the record `at` does not say where it came from.
-    pub fn no_source(&mut self, at: (Place, i64), found: String) {
-        let at = self.name(at.0, at.1);
-        self.report.add(Violation::NoSource { at, found });
+    /// Records of a topic that have no outcome yet and are not settled.
+    #[must_use]
+    pub fn waiting(&self, topic: usize) -> u64 {
+        let sources = self.sources.iter().filter(|(place, _)| place.topic == topic);
+        sources.map(|(_, it)| it.waiting()).sum()
     }
 
     /// The result; `drained` says that nothing was on its way any more, so that nothing may be pending.
     #[must_use]
     pub fn finish(mut self, drained: bool) -> Report {
-        let sources = std::mem::take(&mut self.sources);
+        let places: Vec<Place> = self.sources.keys().copied().collect();
+        if drained {
+            for place in places {
+                self.settle(place, i64::MAX);
+            }
+        }
         let mut topics: BTreeMap<usize, TopicBalance> = BTreeMap::new();
-        for (place, source) in &sources {
+        for (place, source) in &self.sources {
             let balance = topics.entry(place.topic).or_default();
             balance.topic.clone_from(&self.topics[place.topic]);
             balance.records += source.present.len();
             balance.answered += source.answered.len();
             balance.duplicated += source.duplicated;
-            let settled = settled(source, drained);
-            let mut run: Option<Range<i64>> = None;
-            for offset in source.present.difference(&source.answered) {
-                if offset >= settled {
-                    balance.pending += 1;
-                    continue;
-                }
-                balance.lost += 1;
-                match &mut run {
-                    Some(run) if run.end == offset => run.end += 1,
-                    _ => {
-                        self.lost(*place, run.replace(offset..offset + 1));
-                    }
-                }
-            }
-            self.lost(*place, run);
-            if let (true, Some(committed), Some(answered)) =
-                (drained, source.committed, source.answered.last())
-                && committed <= answered
-            {
-                let source = format!("{}-{}", self.topics[place.topic], place.partition);
-                self.report.add(Violation::NotCommitted { source, committed, answered });
-            }
-            for offset in source.answered.difference(&source.present) {
-                let violation =
-                    Violation::OfNothing { source: self.name(*place, offset), at: "a record".to_owned() };
-                self.report.add(violation);
-            }
+            balance.lost += source.lost;
+            balance.pending += source.waiting();
         }
         self.report.topics = topics.into_values().collect();
         self.report
     }
 
-    fn lost(&mut self, place: Place, run: Option<Range<i64>>) {
-        if let Some(run) = run {
-            let source = format!("{}-{}", self.topics[place.topic], place.partition);
-            self.report.add(Violation::Lost { source, from: run.start, to: run.end - 1 });
-        }
-    }
-
     fn name(&self, place: Place, offset: i64) -> String {
         format!("{}-{}-{offset}", self.topics[place.topic], place.partition)
     }
-}
-
-/// The offset below which every record must have its outcome.
-fn settled(source: &Source, drained: bool) -> i64 {
-    if drained {
-        return source.range.end;
-    }
-    // A partition is worked in order: what lies below an answered offset was passed by.
-    let passed = source.answered.last().map_or(source.range.start, |it| it + 1);
-    passed.max(source.committed.unwrap_or(i64::MIN))
 }
 
 #[cfg(test)]

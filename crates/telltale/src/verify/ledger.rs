@@ -61,7 +61,7 @@ impl Acknowledged {
     pub fn found(&mut self, record: Record<'_>) {
         let found = self.found.get_or_insert_with(|| {
             sort(&mut self.entries);
-            Offsets::within(0..self.entries.len() as i64)
+            Offsets::starting_at(0)
         });
         let car = record.key().and_then(|it| std::str::from_utf8(it).ok());
         let Some(&car) = car.and_then(|it| self.cars.get(it)) else { return };

@@ -7,7 +7,7 @@ use telltale_kafka::{Isolation, KafkaConfig, Reader, Registry, RegistryConfig};
 use telltale_records::{Source, topics};
 use tokio_util::sync::CancellationToken;
 
-use super::balance::{Report, Violation};
+use super::report::{Report, Violation};
 use crate::show;
 
 /// Records that are shown.
@@ -52,13 +52,16 @@ pub fn records(
 fn places(violation: &Violation) -> Vec<Source> {
     let texts = match violation {
         Violation::Lost { source, from, to } => vec![format!("{source}-{from}"), format!("{source}-{to}")],
-        Violation::Duplicated { source, at } | Violation::OutOfOrder { source, at, .. } => {
+        Violation::Duplicated { source, at }
+        | Violation::OutOfOrder { source, at, .. }
+        | Violation::Recomputed { source, at, .. } => {
             vec![source.clone(), at.clone()]
         }
         Violation::OfNothing { at, .. }
         | Violation::VersionFell { at, .. }
         | Violation::NoSource { at, .. }
         | Violation::Sequence { at, .. }
+        | Violation::ByNoModel { at, .. }
         | Violation::Altered { at } => vec![at.clone()],
         Violation::NotCommitted { source, answered, .. } => vec![format!("{source}-{answered}")],
         Violation::Miscounted(it) => {

@@ -2,7 +2,7 @@
 //!
 //! Pure: it is handed the records of each partition in order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use apache_avro::reader::datum::GenericDatumReader;
 use apache_avro::types::Value;
@@ -11,6 +11,9 @@ use telltale_records::{Record, framing};
 
 /// Length of a window in ms, as the table's name says.
 const SIZE_MS: i64 = 300_000;
+
+/// How far a device's clock may run ahead: what was counted in a window before a partition was joined nobody knows.
+const AHEAD_MS: i64 = 3_600_000;
 
 /// A row of the table that is not what it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +32,8 @@ pub struct Miscount {
     pub offset: Option<i64>,
 }
 
-type Window = (i32, String, i64);
+/// Partition, start, device.
+type Window = (i32, i64, String);
 
 /// The recount.
 #[derive(Debug)]
@@ -39,8 +43,14 @@ pub struct Windows {
     newest: BTreeMap<i32, i64>,
     counted: BTreeMap<Window, i64>,
     table: BTreeMap<Window, (i64, i64)>,
-    /// Partitions whose first readings were deleted: what was in them nobody knows.
-    partial: Vec<i32>,
+    /// Windows that counted since they were last marked.
+    touched: BTreeSet<Window>,
+    /// Counts that the table must have reached, and the newest window of each partition when that was said.
+    marked: Option<(BTreeMap<Window, i64>, BTreeMap<i32, i64>)>,
+    /// Partitions that are not read from their first reading on.
+    joined: BTreeSet<i32>,
+    /// Start of the newest window that is not judged, by partition: it is older than the check, or closed and compared.
+    done: BTreeMap<i32, i64>,
     unreadable: u64,
     schema: Schema,
 }
@@ -55,30 +65,40 @@ impl Windows {
             newest: BTreeMap::new(),
             counted: BTreeMap::new(),
             table: BTreeMap::new(),
-            partial: Vec::new(),
+            touched: BTreeSet::new(),
+            marked: None,
+            joined: BTreeSet::new(),
+            done: BTreeMap::new(),
             unreadable: 0,
             schema,
         }
     }
 
-    /// Leaves a partition out whose first readings are gone.
-    pub fn leave_out(&mut self, partition: i32) {
-        self.partial.push(partition);
+    /// Says that a partition is not read from its first reading on: windows that may hold earlier ones are not judged.
+    pub fn join(&mut self, partition: i32) {
+        self.joined.insert(partition);
     }
 
     /// Takes in a clean reading: its key is the device, its time stamp the event time.
     pub fn reading(&mut self, record: Record<'_>) {
         let (Some(time), Some(car)) = (record.timestamp_ms(), record.key()) else { return };
         let start = time.div_euclid(SIZE_MS) * SIZE_MS;
-        let partition = record.source().partition;
+        let partition = record.partition();
         let newest = self.newest.entry(partition).or_insert(start);
         // A window closes when one that begins the grace after its end has counted.
         if start + SIZE_MS + self.grace_ms <= *newest {
             return;
         }
         *newest = (*newest).max(start);
-        let car = String::from_utf8_lossy(car).into_owned();
-        *self.counted.entry((partition, car, start)).or_default() += 1;
+        if self.joined.remove(&partition) {
+            self.done.insert(partition, start + AHEAD_MS);
+        }
+        if self.is_done(partition, start) {
+            return;
+        }
+        let window = (partition, start, String::from_utf8_lossy(car).into_owned());
+        *self.counted.entry(window.clone()).or_default() += 1;
+        self.touched.insert(window);
     }
 
     /// Takes in a row of the table.
@@ -88,8 +108,14 @@ impl Windows {
             self.unreadable += 1;
             return;
         };
-        let place = record.source();
-        self.table.insert((place.partition, car, start), (count, place.offset));
+        let partition = record.partition();
+        if !self.joined.contains(&partition) && !self.is_done(partition, start) {
+            self.table.insert((partition, start, car), (count, record.offset()));
+        }
+    }
+
+    fn is_done(&self, partition: i32, start: i64) -> bool {
+        self.done.get(&partition).is_some_and(|done| start <= *done)
     }
 
     fn read(&self, value: &[u8]) -> Option<(String, i64, i64)> {
@@ -117,35 +143,76 @@ impl Windows {
         self.unreadable
     }
 
-    /// The rows that are wrong. Where not `drained`, the table may be ahead of what was counted, never behind.
+    /// Marks what was counted up to now, unless something is marked: where the table ends from now on, it must have it.
+    pub fn mark(&mut self) {
+        if self.marked.is_none() {
+            let touched = std::mem::take(&mut self.touched);
+            let counts = touched.into_iter().filter_map(|it| self.counted.get(&it).map(|&count| (it, count)));
+            self.marked = Some((counts.collect(), self.newest.clone()));
+        }
+    }
+
+    /// The rows that are behind what was marked, now that the table was read far enough; windows that were closed then are
+    /// compared and forgotten. Returns with them how many rows were looked at.
+    pub fn settle(&mut self) -> (Vec<Miscount>, u64) {
+        let Some((marked, newest)) = self.marked.take() else { return (Vec::new(), 0) };
+        let mut wrong = Vec::new();
+        let mut rows = marked.len() as u64;
+        for (partition, newest) in newest {
+            let closed = newest.saturating_sub(SIZE_MS + self.grace_ms);
+            if self.is_done(partition, closed) {
+                continue;
+            }
+            // Nothing counts in them any more, so that the table has to be equal.
+            let range =
+                (partition, i64::MIN, String::new())..(partition, closed.saturating_add(1), String::new());
+            for (window, counted) in self.counted.extract_if(range.clone(), |_, _| true) {
+                rows += 1;
+                let table = self.table.remove(&window);
+                if table.is_none_or(|(it, _)| it != counted) {
+                    wrong.push(miscount(window, table, counted));
+                }
+            }
+            let table_only = self.table.extract_if(range, |_, _| true);
+            wrong.extend(table_only.map(|(window, row)| miscount(window, Some(row), 0)));
+            self.done.insert(partition, closed);
+        }
+        for (window, counted) in marked {
+            if !self.is_done(window.0, window.1) {
+                let table = self.table.get(&window).copied();
+                if table.is_none_or(|(it, _)| it < counted) {
+                    wrong.push(miscount(window, table, counted));
+                }
+            }
+        }
+        if self.unreadable > 0 {
+            return (Vec::new(), 0);
+        }
+        (wrong, rows)
+    }
+
+    /// The rows that are wrong, now that nothing is on its way any more.
     #[must_use]
-    pub fn finish(self, drained: bool) -> Vec<Miscount> {
+    pub fn finish(mut self) -> Vec<Miscount> {
         if self.unreadable > 0 {
             return Vec::new();
         }
-        let miscount = |(partition, car, start_ms): &Window, table: Option<(i64, i64)>, counted| Miscount {
-            partition: *partition,
-            car: car.clone(),
-            start_ms: *start_ms,
-            table: table.map(|it| it.0),
-            counted,
-            offset: table.map(|it| it.1),
-        };
         let mut wrong = Vec::new();
-        for (window, &counted) in &self.counted {
-            let table = self.table.get(window).copied();
-            let holds = table.is_some_and(|(it, _)| it == counted || (!drained && it > counted));
-            if !holds && !self.partial.contains(&window.0) {
+        for (window, counted) in std::mem::take(&mut self.counted) {
+            let table = self.table.remove(&window);
+            if table.is_none_or(|(it, _)| it != counted) {
                 wrong.push(miscount(window, table, counted));
             }
         }
-        for (window, &row) in self.table.iter().filter(|(it, _)| drained && !self.counted.contains_key(*it)) {
-            if !self.partial.contains(&window.0) {
-                wrong.push(miscount(window, Some(row), 0));
-            }
-        }
+        let joined = self.joined;
+        let table_only = self.table.into_iter().filter(|((partition, ..), _)| !joined.contains(partition));
+        wrong.extend(table_only.map(|(window, row)| miscount(window, Some(row), 0)));
         wrong
     }
+}
+
+fn miscount((partition, start_ms, car): Window, table: Option<(i64, i64)>, counted: i64) -> Miscount {
+    Miscount { partition, car, start_ms, table: table.map(|it| it.0), counted, offset: table.map(|it| it.1) }
 }
 
 impl std::fmt::Display for Miscount {
@@ -196,7 +263,12 @@ mod tests {
         }
         table.records().for_each(|it| windows.row(it));
         assert_eq!(windows.unreadable(), 0);
-        windows.finish(drained).iter().map(ToString::to_string).collect()
+        windows.mark();
+        let mut wrong = windows.settle().0;
+        if drained {
+            wrong.extend(windows.finish());
+        }
+        wrong.iter().map(ToString::to_string).collect()
     }
 
     #[test]
@@ -204,8 +276,9 @@ mod tests {
         let none: [&str; 0] = [];
         assert_eq!(check(&[0, 1, 299_999, 300_000], &[(0, 1), (0, 3), (300_000, 1)], true), none);
         let expected = "a sent 2 readings in the window from 1970-01-01T00:00:00.000Z, the table says 1";
-        assert_eq!(check(&[0, 1], &[(0, 1)], true), [expected]);
+        assert_eq!(check(&[0, 1], &[(0, 1)], false), [expected]);
         assert!(check(&[0], &[], true)[0].ends_with("the table has no row"));
+        assert!(check(&[0, 1], &[(0, 3)], true)[0].ends_with("the table says 3"));
         assert!(check(&[], &[(0, 1)], true)[0].starts_with("a sent 0 readings"));
         assert_eq!(
             check(&[0], &[(0, 2), (300_000, 1)], false),
@@ -231,6 +304,42 @@ mod tests {
         table.push(0, None, Some(b"a"), Some(b"not avro"), []);
         table.push(1, None, Some(b"a"), None, []);
         table.records().for_each(|it| windows.row(it));
-        assert_eq!((windows.unreadable(), windows.finish(true).len()), (1, 0));
+        assert_eq!((windows.unreadable(), windows.finish().len()), (1, 0));
+    }
+
+    #[test]
+    fn a_window_that_is_closed_is_compared_once_and_forgotten() {
+        let mut windows = Windows::new(HOUR);
+        let mut settle = |time: i64, rows: &[(i64, i64)]| {
+            let mut clean = Batch::new(topics::CLEAN.into(), 0);
+            clean.push(0, Some(time), Some(b"a"), Some(b"x"), []);
+            clean.records().for_each(|it| windows.reading(it));
+            windows.mark();
+            let mut table = Batch::new(topics::EVENTS_PER_5MIN.into(), 0);
+            for (start, count) in rows {
+                table.push(0, None, Some(b"a@0"), Some(&row("a", *start, *count)), []);
+            }
+            table.records().for_each(|it| windows.row(it));
+            let wrong: Vec<_> = windows.settle().0.iter().map(|it| (it.table, it.counted)).collect();
+            (wrong, windows.counted.len(), windows.table.len())
+        };
+        let later = SIZE_MS + HOUR;
+        assert_eq!(settle(0, &[(0, 2)]), (vec![], 1, 1), "the table may be ahead");
+        assert_eq!(settle(later, &[(later, 1)]), (vec![(Some(2), 1)], 1, 1), "not any more");
+        assert_eq!(settle(2 * later, &[(2 * later, 1)]), (vec![], 1, 1));
+        assert_eq!(settle(2 * later, &[(SIZE_MS, 1)]), (vec![(Some(1), 2)], 1, 1), "behind");
+    }
+
+    #[test]
+    fn windows_that_began_before_a_partition_was_joined_are_not_judged() {
+        let mut windows = Windows::new(HOUR);
+        windows.join(0);
+        let mut clean = Batch::new(topics::CLEAN.into(), 0);
+        for time in [5 * HOUR, 5 * HOUR + AHEAD_MS, 5 * HOUR + AHEAD_MS + SIZE_MS] {
+            clean.push(0, Some(time), Some(b"a"), Some(b"x"), []);
+        }
+        clean.records().for_each(|it| windows.reading(it));
+        let wrong: Vec<_> = windows.finish().iter().map(|it| it.start_ms).collect();
+        assert_eq!(wrong, [5 * HOUR + AHEAD_MS + SIZE_MS]);
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::numbers::{clock, figure, grouped, percent};
 use crate::summary::Summary;
-use crate::verify::balance::Report;
+use crate::verify::report::Report;
 
 /// The balance as lines for a person.
 #[must_use]
@@ -28,6 +28,7 @@ pub fn text(summary: &Summary, report: &Report) -> String {
         ("predictions", summary.predictions, ""),
         ("dead letters", summary.dead_letters, ""),
         ("windows counted", summary.windows, ""),
+        ("of them recomputed", summary.recomputed, ""),
         ("lost", summary.lost, if summary.lost == 0 { "✔" } else { "✘" }),
         ("duplicated", summary.duplicated, if summary.duplicated == 0 { "✔" } else { "✘" }),
     ];
@@ -115,7 +116,7 @@ mod tests {
     use super::*;
     use crate::evaluate::ModeFound;
     use crate::summary::{LatencyMs, ModelLine};
-    use crate::verify::balance::Violation;
+    use crate::verify::report::Violation;
 
     #[test]
     fn a_clean_balance_reads_as_one() {
