@@ -104,6 +104,9 @@ fn text(found: &Found) -> String {
             grouped(it.gone)
         ));
     }
+    if found.open {
+        line("transactions stayed open: what lies behind them was not looked at".to_owned());
+    }
     if !found.recounted {
         line(format!("the rows of {} are not the cars': not recounted", topics::EVENTS_PER_5MIN));
     }

@@ -191,7 +191,7 @@ impl Checker {
         self.balance.read(place, end);
     }
 
-    /// Says where the services' groups are and that, from this moment on, the topics hold what they have written.
+    /// Says that a moment has come of which is asked, after this, where the groups are and where the topics end.
     pub fn mark(&mut self) {
         self.windows.mark();
     }
@@ -216,7 +216,11 @@ impl Checker {
     }
 
     /// Recomputes the predictions that were gathered.
-    fn recompute(&mut self) -> Result<(), Error> {
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when Kafka or the registry cannot be asked for what belongs to them.
+    pub fn recompute(&mut self) -> Result<(), Error> {
         if let Some(recompute) = &mut self.recompute {
             for violation in recompute.work(&mut self.models)? {
                 self.balance.add(violation);
