@@ -19,7 +19,7 @@ use super::groups::Groups;
 use super::journal::{Entry, Journal};
 use super::partition::PartitionLog;
 use super::topic_config::TopicConfig;
-use super::transaction::{Ending, Transactions};
+use super::transaction::{Ending, Transaction, Transactions};
 
 /// The number of the one node.
 pub(crate) const NODE_ID: i32 = 1;
@@ -179,20 +179,41 @@ impl Broker {
         Ok(())
     }
 
+    /// Journals what a transaction has become. If that fails, it is again what it was `before`, where that is given.
+    ///
+    /// # Errors
+    ///
+    /// Fails as Kafka does when its log of transactions cannot be written: with an error after which producers ask again.
+    pub(crate) fn record_transaction(
+        &self,
+        transactions: &mut Transactions,
+        id: &str,
+        before: Option<Transaction>,
+    ) -> Result<(), ResponseError> {
+        let Some(changed) = transactions.get(id) else { return Ok(()) };
+        let recorded = self.record(&[Entry::Transaction(changed.clone())]);
+        if let (Err(_), Some(before)) = (&recorded, before) {
+            transactions.restore(before);
+        }
+        recorded.map_err(|_logged| ResponseError::NotCoordinator)
+    }
+
     /// Writes the markers and offsets that end a transaction, then closes it. The caller holds `transactions`.
+    ///
+    /// Until the end is journalled it is not decided, and the transaction goes on as it was `before`, where that is given.
+    /// From then on it will end that way: what cannot be written now is tried again by [`Broker::tick`].
     pub(crate) fn end_transaction(
         &self,
         transactions: &mut Transactions,
         ending: &Ending,
+        before: Option<Transaction>,
     ) -> Result<(), ResponseError> {
-        if let Some(prepared) = transactions.get(&ending.id) {
-            self.record(&[Entry::Transaction(prepared.clone())])?;
-        }
+        self.record_transaction(transactions, &ending.id, before)?;
         self.write_markers(ending).map_err(|source| {
             error!(transaction = ending.id, %source, "a transaction marker could not be written");
-            ResponseError::KafkaStorageError
+            ResponseError::NotCoordinator
         })?;
-        self.end_staged(ending)?;
+        self.end_staged(ending).map_err(|_logged| ResponseError::NotCoordinator)?;
         if let Some(finished) = transactions.finished(&ending.id) {
             self.record(&[Entry::Transaction(finished.clone())])?;
         }
@@ -235,9 +256,13 @@ impl Broker {
         for id in transactions.overdue(clock::millis(clock::now())) {
             if let Some(ending) = transactions.fence(&id) {
                 info!(transaction = id, "its time-out is over and it was aborted");
-                // A failure is logged where it happens; the transaction stays prepared and the next call ends it.
-                let _ = self.end_transaction(&mut transactions, &ending);
+                // A failure is logged where it happens; the transaction stays prepared and the next tick ends it.
+                let _ = self.end_transaction(&mut transactions, &ending, None);
             }
+        }
+        // Their producers may be gone; nobody reads past them until they end.
+        for ending in transactions.half_ended() {
+            let _ = self.end_transaction(&mut transactions, &ending, None);
         }
         drop(transactions);
         let mut groups = lock(&self.groups);

@@ -101,6 +101,13 @@ impl Journal {
         Self { file: None, path: PathBuf::new(), size: 0, size_when_rewritten: 0 }
     }
 
+    /// A journal on a disk that takes nothing.
+    #[cfg(test)]
+    pub(crate) fn unwritable() -> Self {
+        let file = File::open("/dev/null").expect("every system has it"); // to read only
+        Self { file: Some(file), ..Self::in_memory() }
+    }
+
     /// Opens the journal of a folder and reads what it holds.
     pub(crate) fn open(folder: &Path) -> io::Result<Opened> {
         let path = folder.join(FILE);

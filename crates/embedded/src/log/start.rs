@@ -82,8 +82,8 @@ fn finish_half_ended(broker: &Broker) {
             committed = ending.committed,
             "ending it, as decided before the restart"
         );
-        // A failure is logged where it happens; the transaction stays prepared and its producer ends it.
-        let _ = broker.end_transaction(&mut transactions, &ending);
+        // A failure is logged where it happens; the transaction stays prepared and a later tick ends it.
+        let _ = broker.end_transaction(&mut transactions, &ending, None);
     }
 }
 

@@ -66,7 +66,7 @@ fn try_init(broker: &Broker, request: &InitProducerIdRequest) -> Result<Identity
     let claimed = (claimed.producer_id >= 0).then_some(claimed);
     let open = transactions.before_init(id, request.transaction_timeout_ms, claimed)?;
     if open && let Some(ending) = transactions.fence(id) {
-        broker.end_transaction(&mut transactions, &ending)?;
+        broker.end_transaction(&mut transactions, &ending, None)?;
     }
     broker.reserve_producer_id(transactions.next_producer_id())?;
     let begun = transactions.init(id, request.transaction_timeout_ms).clone();
@@ -125,8 +125,9 @@ fn add(
 ) -> Result<(), ResponseError> {
     let now = clock::millis(clock::now());
     let mut transactions = lock(&broker.transactions);
+    let before = transactions.get(id).cloned();
     match transactions.add(id, caller, partitions, groups, now)? {
-        Some(changed) => broker.record(&[Entry::Transaction(changed.clone())]),
+        Some(_) => broker.record_transaction(&mut transactions, id, before),
         None => Ok(()),
     }
 }
@@ -195,11 +196,9 @@ fn try_stage(broker: &Broker, request: &TxnOffsetCommitRequest) -> Result<(), Re
         }
         let slot = groups.entry(&group);
         slot.group.may_commit(caller, true, Instant::now())?;
-        broker.record(&[Entry::OffsetsStaged {
-            group: group.clone(),
-            producer_id,
-            offsets: offsets.clone(),
-        }])?;
+        broker
+            .record(&[Entry::OffsetsStaged { group: group.clone(), producer_id, offsets: offsets.clone() }])
+            .map_err(|_logged| ResponseError::NotCoordinator)?;
         slot.offsets.stage(producer_id, offsets);
         Ok(())
     })
@@ -209,8 +208,9 @@ fn try_stage(broker: &Broker, request: &TxnOffsetCommitRequest) -> Result<(), Re
 pub(super) fn end(broker: &Broker, request: &EndTxnRequest, context: &Context) -> EndTxnResponse {
     let caller = Identity { producer_id: request.producer_id.0, epoch: request.producer_epoch };
     let mut transactions = lock(&broker.transactions);
+    let before = transactions.get(&request.transactional_id).cloned();
     let ended = match transactions.end(&request.transactional_id, caller, request.committed) {
-        Ok(Some(ending)) => broker.end_transaction(&mut transactions, &ending),
+        Ok(Some(ending)) => broker.end_transaction(&mut transactions, &ending, before),
         Ok(None) => Ok(()),
         Err(error) => Err(error),
     };
@@ -218,3 +218,7 @@ pub(super) fn end(broker: &Broker, request: &EndTxnRequest, context: &Context) -
     let ended = ended.map_err(|it| in_words_of(context.version, OTHERS_SAY_FENCED, it));
     EndTxnResponse::default().with_error_code(code(&ended))
 }
+
+#[cfg(test)]
+#[path = "producers_tests.rs"]
+mod tests;
