@@ -78,7 +78,8 @@ impl Telemetry {
     ) -> Result<Self, TelemetryError> {
         let filter = filter(&config.log)?;
         let traces = config.otlp_endpoint.as_deref().map(|it| exporter(name, it, config)).transpose()?;
-        let format = tracing_subscriber::fmt::layer().with_writer(writer);
+        // A log on a full disk loses lines; said on standard error, which is that log, it would be a panic of whoever logs.
+        let format = tracing_subscriber::fmt::layer().with_writer(writer).log_internal_errors(false);
         let format = match config.log_format {
             LogFormat::Human => format.with_target(false).with_ansi(false).boxed(),
             LogFormat::Json => format.json().flatten_event(true).boxed(),

@@ -17,6 +17,9 @@ use crate::ports::{self, Wanted};
 /// Returns why they could not be started.
 pub fn run(args: &EnginesArgs, out: &mut Output) -> Result<(), Error> {
     ports::check(HERE, &wanted(args))?;
+    // A disk that is full, a file that was damaged: whoever runs engines must learn of it.
+    let logs = tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(tracing::Level::WARN);
+    logs.log_internal_errors(false).try_init().unwrap_or_default();
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Runtime)?;
     let mut signals = runtime.block_on(async { Signals::catch() }).map_err(Error::Runtime)?;
