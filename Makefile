@@ -1,7 +1,7 @@
 # Telltale's commands; `make help` lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo engines up down status build test test-engines check check-deploy images bench fmt tools
+.PHONY: help demo engines up down status build test test-engines soak check check-deploy images bench fmt tools
 
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -49,6 +49,10 @@ test: tools ## Run all tests against the embedded engines
 
 test-engines: tools ## Run the tests that hold on real engines against Kafka, HiveMQ and the registry (PARTS="bridge demo")
 	@CARGO="$(CARGO)" ./deploy/local/test-engines.sh $(call given,DIR,--dir) $(PARTS)
+
+soak: build ## Let a seeded schedule of faults loose on every service, and prove that nothing was lost (ARGS="--for 10m --seed 7 --engines real")
+	@$(CARGO) build --release --workspace --example naive_bridge
+	@$(TARGET)/release/soak --dir $(TARGET)/soak $(ARGS)
 
 check: tools ## Check format, lints, licences, documentation, architecture
 	$(CARGO) fmt --all --check

@@ -32,6 +32,7 @@ dead-letters | tests telltale dead_letters
 models       | tests telltale models
 verify       | tests telltale verify
 demo         | tests telltale demo a_demo_loses_and_doubles_nothing_and_says_so
+soak         | tests telltale soak
 examples     | examples
 messages     | messages
 secured      | secured

@@ -9,7 +9,7 @@
 //! the design run one by one there and begin with [`Engines::fresh`].
 
 mod embedded;
-mod real;
+pub(crate) mod real;
 mod reset;
 
 use std::net::SocketAddr;
@@ -24,9 +24,10 @@ use telltale_mqtt::{Endpoint, MqttConfig};
 use crate::PATIENCE;
 use embedded::Embedded;
 use real::Real;
+pub(crate) use reset::empty;
 
 /// Which engines a test runs on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Kind {
     /// The ones of this workspace, in this process.
     Embedded,
@@ -35,7 +36,7 @@ pub enum Kind {
 }
 
 /// One of the engines, for stopping and starting it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Engine {
     /// The log; of several brokers, the first.
     Kafka,
@@ -104,7 +105,7 @@ impl Engines {
     pub fn fresh(partitions: i32) -> Self {
         let engines = Self::with_data();
         if engines.kind() == Kind::Real {
-            reset::empty(&engines);
+            reset::empty(&engines.kafka(), &engines.registry_config());
         }
         reset::create_topics(&engines, partitions);
         engines

@@ -1,4 +1,5 @@
-//! What tests share: the engines they run on, services beside them, readings, records in and out, and waiting for a state.
+//! What tests share: the engines they run on, services beside them, readings, records in and out, waiting for a state, and
+//! the fault machine behind `make soak`.
 //!
 //! A test says what must hold and runs on either kind of engine: on embedded ones of its own with `make test`, on Apache
 //! Kafka, HiveMQ and a schema registry with `make test-engines`, which sets `TELLTALE_TEST_ENGINES` to the folder of
@@ -13,6 +14,7 @@ pub mod poison;
 pub mod proxy;
 pub mod readings;
 pub mod records;
+pub mod soak;
 pub mod tls;
 pub mod wire;
 

@@ -10,7 +10,7 @@ mod manifest;
 
 use std::collections::BTreeMap;
 
-use telltale_kafka::KafkaConfig;
+use telltale_kafka::{KafkaConfig, Registry, RegistryConfig};
 use telltale_records::{Reason, schema, topics};
 
 use crate::{Engines, written};
@@ -86,9 +86,19 @@ impl Corpus {
     /// Panics when the registry refuses, or the manifest cannot be used.
     #[must_use]
     pub fn register(engines: &Engines) -> Self {
-        let registry = engines.registry();
+        Self::register_at(&engines.registry_config())
+    }
+
+    /// As [`Corpus::register`], with a registry that is no test's own.
+    ///
+    /// # Panics
+    ///
+    /// As [`Corpus::register`].
+    #[must_use]
+    pub fn register_at(registry: &RegistryConfig) -> Self {
         let subject = schema::subject(topics::SENSOR_DATA);
-        let config = format!("{}/config/{subject}", engines.registry_url().trim_end_matches('/'));
+        let config = format!("{}/config/{subject}", registry.url.trim_end_matches('/'));
+        let registry = Registry::new(registry).expect("the settings of the registry can be used");
         let body = r#"{"compatibility":"NONE"}"#;
         let request = reqwest::blocking::Client::new().put(config).body(body);
         let answer = request.header("content-type", "application/vnd.schemaregistry.v1+json").send();

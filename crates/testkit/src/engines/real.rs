@@ -7,14 +7,14 @@ use super::{Engine, wait_until};
 
 /// The engines of a folder of `make up`.
 #[derive(Debug)]
-pub(super) struct Real {
+pub(crate) struct Real {
     folder: PathBuf,
     /// Whether an engine was stopped and not started since.
     incomplete: bool,
 }
 
 /// The folder that the environment names, if it does.
-pub(super) fn folder() -> Option<PathBuf> {
+pub(crate) fn folder() -> Option<PathBuf> {
     #[expect(
         clippy::disallowed_methods,
         reason = "the switch between the kinds of engines is for tests only"
@@ -24,14 +24,14 @@ pub(super) fn folder() -> Option<PathBuf> {
 }
 
 impl Real {
-    pub(super) fn find(folder: PathBuf) -> Self {
+    pub(crate) fn find(folder: PathBuf) -> Self {
         let missing = "make up DIR=FOLDER starts the engines that TELLTALE_TEST_ENGINES=FOLDER names";
         assert!(clients(&folder).is_file(), "no engines run in {}: {missing}", folder.display());
         Self { folder, incomplete: false }
     }
 
     /// What `make up` wrote for our programs: `NAME=value` lines.
-    pub(super) fn settings(&self) -> Vec<(String, String)> {
+    pub(crate) fn settings(&self) -> Vec<(String, String)> {
         let text = std::fs::read_to_string(clients(&self.folder)).expect("the engines' settings can be read");
         let pairs = text.lines().filter_map(|it| it.split_once('='));
         pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
@@ -39,19 +39,21 @@ impl Real {
 
     /// Sends a signal to the process of an engine and waits for its end.
     pub(super) fn signal(&mut self, engine: Engine, signal: &str) {
-        let name = match engine {
-            Engine::Kafka => "kafka-1",
-            Engine::Registry => "registry",
-            Engine::Mqtt => "hivemq",
-        };
-        let file = self.folder.join("run").join(format!("{name}.pid"));
-        let pid = std::fs::read_to_string(&file).expect("a running engine has a file with its process id");
-        let pid = pid.trim();
-        assert!(self.is_ours(pid, name), "process {pid} is not {name} of {}", self.folder.display());
+        let name = name(engine);
+        let pid = self.pid(engine);
+        let pid = &pid.unwrap_or_else(|| panic!("{name} of {} runs", self.folder.display())).to_string();
         self.incomplete = true;
         let sent = Command::new("kill").args([&format!("-{signal}"), pid]).status();
         assert!(sent.expect("kill can be run").success(), "sending {signal} to {name}, process {pid}");
         wait_until(&format!("{name} has ended"), || !self.is_ours(pid, name) && has_ended(pid));
+    }
+
+    /// Process id of an engine, if it runs.
+    pub(crate) fn pid(&self, engine: Engine) -> Option<u32> {
+        let name = name(engine);
+        let text = std::fs::read_to_string(self.folder.join("run").join(format!("{name}.pid"))).ok()?;
+        let pid = text.trim();
+        self.is_ours(pid, name).then(|| pid.parse().ok())?
     }
 
     /// Whether the process carries the mark of this engine of this folder on its command line; a dead one has none.
@@ -77,6 +79,15 @@ impl Drop for Real {
         if self.incomplete {
             self.start_again(); // the next test needs them
         }
+    }
+}
+
+/// The script's word for an engine; of several brokers, the first.
+fn name(engine: Engine) -> &'static str {
+    match engine {
+        Engine::Kafka => "kafka-1",
+        Engine::Registry => "registry",
+        Engine::Mqtt => "hivemq",
     }
 }
 

@@ -2,7 +2,7 @@
 
 use reqwest::blocking::{Client, RequestBuilder};
 use telltale_kafka::topics::{Created, Topics};
-use telltale_kafka::{Group, RegistryConfig};
+use telltale_kafka::{Group, KafkaConfig, RegistryConfig};
 use telltale_records::topics::{ALL, TopicSpec};
 
 use super::{Engines, wait_until};
@@ -14,13 +14,13 @@ const GROUPS: [&str; 2] = ["telltale-preprocessor", "telltale-scorer"];
 const KEPT: &[(&str, &str)] = &[("cleanup.policy", "delete"), ("retention.ms", "-1")];
 
 /// Deletes all topics, and with them what groups have committed of them, and all subjects.
-pub(super) fn empty(engines: &Engines) {
-    let topics = Topics::open(&engines.kafka()).expect("the settings of Kafka can be used");
+pub(crate) fn empty(kafka: &KafkaConfig, registry: &RegistryConfig) {
+    let topics = Topics::open(kafka).expect("the settings of Kafka can be used");
     for topic in topics.list().expect("Kafka lists its topics") {
         topics.delete(&topic.name).expect("a topic can be deleted");
     }
     wait_until("the topics are gone", || topics.list().is_ok_and(|it| it.is_empty()));
-    delete_subjects(&engines.registry_config());
+    delete_subjects(registry);
 }
 
 /// Makes the topics of the design, and waits until nothing is known of earlier ones of these names.

@@ -1,0 +1,239 @@
+//! The engines of a soak: processes that can be killed, frozen, and started again where they were.
+//!
+//! Embedded ones are two processes of `telltale engines`: one whose log and registry are on disk and which dies, one whose
+//! MQTT broker is used and which does not, since it keeps in memory what it has acknowledged, and says so.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, bail};
+
+use super::process::Supervised;
+use super::settings::Settings;
+use crate::engines::{Engine, Kind, real::Real};
+
+/// Where the engines listen.
+#[derive(Debug, Clone)]
+pub struct Addresses {
+    /// The MQTT broker.
+    pub mqtt: SocketAddr,
+    /// Kafka.
+    pub kafka: SocketAddr,
+    /// The registry.
+    pub registry: SocketAddr,
+    /// What follows the registry's address in its URL.
+    pub registry_path: String,
+}
+
+/// Engines of either kind.
+#[derive(Debug)]
+pub struct Machines {
+    /// Where they listen.
+    pub addresses: Addresses,
+    origin: Origin,
+}
+
+#[derive(Debug)]
+enum Origin {
+    Embedded { log: Box<Supervised>, broker: Box<Supervised> },
+    Real { real: Real, folder: PathBuf, again: Box<Supervised>, ours: bool },
+}
+
+impl Machines {
+    /// Starts the engines, or finds those that run.
+    ///
+    /// # Errors
+    ///
+    /// Returns why there are none.
+    pub fn start(settings: &Settings, ports: &mut super::ports::Ports, logs: &Path) -> anyhow::Result<Self> {
+        match settings.engines {
+            Kind::Embedded => Self::embedded(settings, ports, logs),
+            Kind::Real => Self::real(settings, ports, logs),
+        }
+    }
+
+    fn embedded(settings: &Settings, ports: &mut super::ports::Ports, logs: &Path) -> anyhow::Result<Self> {
+        let mut local = || ports.one().map(|it| SocketAddr::from(([127, 0, 0, 1], it)));
+        let (mqtt, kafka, registry) = (local()?, local()?, local()?);
+        let engines = |name: &str, ports: [u16; 3], data: &[String]| {
+            let program = settings.program.display().to_string();
+            // A process whose files cannot grow is told so by an error, unless the signal for it ends it first.
+            let mut command = ["sh", "-c", "trap '' XFSZ; exec \"$@\"", "sh", &program, "engines"]
+                .map(str::to_owned)
+                .to_vec();
+            for (flag, port) in ["--mqtt-port", "--kafka-port", "--registry-port"].iter().zip(ports) {
+                command.extend([(*flag).to_owned(), port.to_string()]);
+            }
+            command.extend_from_slice(data);
+            Box::new(Supervised::new(name, command, logs))
+        };
+        let data = ["--data".to_owned(), settings.folder().join("data").display().to_string()];
+        let mut log = engines("engine-kafka", [0, kafka.port(), registry.port()], &data);
+        let mut broker = engines("engine-mqtt", [mqtt.port(), 0, 0], &[]);
+        log.start().context("starting the embedded log")?;
+        broker.start().context("starting the embedded MQTT broker")?;
+        let addresses = Addresses { mqtt, kafka, registry, registry_path: String::new() };
+        Ok(Self { addresses, origin: Origin::Embedded { log, broker } })
+    }
+
+    fn real(settings: &Settings, ports: &mut super::ports::Ports, logs: &Path) -> anyhow::Result<Self> {
+        let ours = settings.engines_dir.is_none();
+        let folder = settings.engines_dir.clone().unwrap_or_else(|| settings.dir.join("engines"));
+        if ours {
+            let first = ports.next_of(12)?;
+            let flags = [
+                ("--kafka-port", first),
+                ("--registry-port", first + 6),
+                ("--mqtt-port", first + 8),
+                ("--websocket-port", first + 9),
+            ];
+            let mut up = script("up", &folder);
+            up.args(flags.iter().flat_map(|(flag, port)| [(*flag).to_owned(), port.to_string()]));
+            println!("starting Apache Kafka, HiveMQ and Apicurio Registry in {}", folder.display());
+            let status = up.stdout(Stdio::null()).status().context("running engines.sh up")?;
+            if !status.success() {
+                let _ = script("down", &folder).stdout(Stdio::null()).status();
+                bail!("engines.sh up failed, {status}");
+            }
+        }
+        let folder =
+            folder.canonicalize().with_context(|| format!("no engines run in {}", folder.display()))?;
+        let real = Real::find(folder.clone());
+        let settings = real.settings();
+        let value = |name: &str| {
+            let found = settings.iter().find(|it| it.0 == name).map(|it| it.1.clone());
+            found.with_context(|| format!("{} has no {name} in run/clients.env", folder.display()))
+        };
+        let registry = value("REGISTRY")?;
+        let rest = registry.strip_prefix("http://").context("a soak needs engines without TLS")?;
+        let (host, path) =
+            rest.split_once('/').map_or((rest, String::new()), |(host, path)| (host, format!("/{path}")));
+        let addresses = Addresses {
+            mqtt: value("MQTT")?.parse().context("the address of HiveMQ")?,
+            kafka: value("KAFKA")?.parse().context("the address of one Kafka broker")?,
+            registry: host.parse().context("the address of the registry")?,
+            registry_path: path,
+        };
+        let command =
+            [SCRIPT, "again", "--dir"].map(str::to_owned).into_iter().chain([folder.display().to_string()]);
+        let again = Box::new(Supervised::new("engines-again", command.collect(), logs));
+        Ok(Self { addresses, origin: Origin::Real { real, folder, again, ours } })
+    }
+
+    /// Process id of an engine that runs.
+    #[must_use]
+    pub fn pid(&self, engine: Engine) -> Option<u32> {
+        match (&self.origin, engine) {
+            (Origin::Embedded { broker, .. }, Engine::Mqtt) => broker.pid(),
+            (Origin::Embedded { log, .. }, _) => log.pid(),
+            (Origin::Real { real, .. }, _) => real.pid(engine),
+        }
+    }
+
+    /// Sends an engine a signal by name.
+    ///
+    /// # Errors
+    ///
+    /// Returns why `kill` cannot be run.
+    pub fn signal(&self, engine: Engine, signal: &str) -> io::Result<()> {
+        let Some(pid) = self.pid(engine) else { return Ok(()) };
+        Command::new("kill")
+            .args([&format!("-{signal}"), &pid.to_string()])
+            .stderr(Stdio::null())
+            .status()
+            .map(drop)
+    }
+
+    /// Ends an engine by SIGKILL; it stays down until [`Machines::start_again`].
+    ///
+    /// # Errors
+    ///
+    /// Returns why it cannot be ended.
+    pub fn kill(&mut self, engine: Engine) -> io::Result<()> {
+        match (&mut self.origin, engine) {
+            (Origin::Embedded { broker, .. }, Engine::Mqtt) => broker.kill(),
+            (Origin::Embedded { log, .. }, _) => log.kill(),
+            (Origin::Real { .. }, _) => self.signal(engine, "KILL")?,
+        }
+        Ok(())
+    }
+
+    /// Starts what does not run, and does not wait until it answers.
+    ///
+    /// # Errors
+    ///
+    /// Returns why it cannot be started.
+    pub fn start_again(&mut self) -> io::Result<()> {
+        match &mut self.origin {
+            Origin::Embedded { log, broker } => {
+                for process in [log, broker] {
+                    if process.pid().is_none() {
+                        process.start()?;
+                    }
+                }
+                Ok(())
+            }
+            Origin::Real { again, .. } => {
+                again.kill(); // it may wait for an engine that has just been killed again
+                again.start()
+            }
+        }
+    }
+
+    /// Whether files of the log may grow.
+    ///
+    /// # Errors
+    ///
+    /// Returns why `prlimit` cannot be run.
+    pub fn limit_files(&self, limited: bool) -> io::Result<()> {
+        let Some(pid) = self.pid(Engine::Kafka) else { return Ok(()) };
+        let limit = if limited { "--fsize=1:" } else { "--fsize=unlimited:" };
+        Command::new("prlimit")
+            .args(["--pid", &pid.to_string(), limit])
+            .stderr(Stdio::null())
+            .status()
+            .map(drop)
+    }
+
+    /// Takes note of engines that have ended by themselves, and starts them again.
+    ///
+    /// # Errors
+    ///
+    /// Returns why one cannot be started.
+    pub fn supervise(&mut self) -> io::Result<()> {
+        match &mut self.origin {
+            Origin::Embedded { log, broker } => log.supervise().and_then(|()| broker.supervise()),
+            Origin::Real { .. } => Ok(()),
+        }
+    }
+
+    /// Ends that nobody asked for.
+    #[must_use]
+    pub fn ended_themselves(&self) -> Vec<String> {
+        match &self.origin {
+            Origin::Embedded { log, broker } => [&log.ended_itself[..], &broker.ended_itself[..]].concat(),
+            Origin::Real { .. } => Vec::new(),
+        }
+    }
+}
+
+impl Drop for Machines {
+    fn drop(&mut self) {
+        if let Origin::Real { folder, again, ours, .. } = &mut self.origin {
+            again.kill();
+            let word = if *ours { "down" } else { "again" };
+            // Nobody is left to tell of a failure but whoever reads what the script says.
+            let _ = script(word, folder).stdout(Stdio::null()).status();
+        }
+    }
+}
+
+const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/local/engines.sh");
+
+fn script(word: &str, folder: &Path) -> Command {
+    let mut command = Command::new(SCRIPT);
+    command.arg(word).arg("--dir").arg(folder).stdin(Stdio::null());
+    command
+}

@@ -1,0 +1,143 @@
+//! What a soak is asked for.
+
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+
+use super::plan::Kind;
+use super::scenario::Scenario;
+use crate::engines::Kind as Engines;
+
+/// Runs every service as a process of its own, lets a seeded schedule of faults loose on them, and proves that nothing was lost.
+#[derive(Debug, Clone, Parser)]
+pub struct Settings {
+    /// Time for which faults happen; starting and proving come on top
+    #[arg(long = "for", default_value = "60s", value_name = "DURATION")]
+    pub length: humantime::Duration,
+
+    /// Seed of the schedule: the same seed, duration, faults and engines give the same schedule
+    #[arg(long, default_value = "7")]
+    pub seed: u64,
+
+    /// What happens
+    #[arg(long, value_enum, default_value_t = Scenario::Mix)]
+    pub scenario: Scenario,
+
+    /// Kinds of faults, separated by commas [default: all]
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "KIND")]
+    pub faults: Vec<Kind>,
+
+    /// Engines to run on: embedded, or real ones as `make up` starts them
+    #[arg(long, value_enum, default_value_t = Engines::Embedded)]
+    pub engines: Engines,
+
+    /// Folder of engines that `make up` started, to use them [default: real engines of its own]
+    ///
+    /// Every topic and subject there is deleted first.
+    #[arg(long, value_name = "DIR")]
+    pub engines_dir: Option<PathBuf>,
+
+    /// The bridge under test
+    #[arg(long, value_enum, default_value_t = Bridge::Telltale)]
+    pub bridge: Bridge,
+
+    /// Cars
+    #[arg(long, default_value = "60")]
+    pub cars: NonZeroU32,
+
+    /// Readings a second from each car
+    #[arg(long, default_value = "5")]
+    pub rate: f64,
+
+    /// Partitions of the topics
+    #[arg(long, default_value = "4", value_parser = clap::value_parser!(i32).range(1..=64))]
+    pub partitions: i32,
+
+    /// Folder for data, logs, ledgers and results
+    #[arg(long, default_value = "target/soak", value_name = "DIR")]
+    pub dir: PathBuf,
+
+    /// The program `telltale` [default: beside this one]
+    #[arg(long, default_value_os_t = beside(), value_name = "FILE")]
+    pub program: PathBuf,
+
+    /// Only print the schedule
+    #[arg(long)]
+    pub plan: bool,
+}
+
+/// A bridge from MQTT to Kafka.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Bridge {
+    /// Ours
+    Telltale,
+    /// The example `naive_bridge`, which acknowledges first and asks nobody afterwards
+    Naive,
+}
+
+impl Settings {
+    /// A soak as a test: of a minute on embedded engines, of five on those that `TELLTALE_TEST_ENGINES` names.
+    ///
+    /// # Panics
+    ///
+    /// Never: the flags are known.
+    #[must_use]
+    pub fn of_test(program: &str, folder: &str) -> Self {
+        let common = ["soak", "--seed", "7", "--program", program, "--dir", folder];
+        let real = crate::engines::real::folder().map(|it| it.display().to_string());
+        let own = match &real {
+            Some(engines) => vec!["--for", "5m", "--engines", "real", "--engines-dir", engines],
+            None => vec!["--for", "40s", "--cars", "30"],
+        };
+        Self::try_parse_from(common.into_iter().chain(own)).expect("these are flags of a soak")
+    }
+
+    /// The kinds of faults.
+    #[must_use]
+    pub fn kinds(&self) -> Vec<Kind> {
+        if self.faults.is_empty() { Kind::value_variants().to_vec() } else { self.faults.clone() }
+    }
+
+    /// How long faults happen.
+    #[must_use]
+    pub fn length(&self) -> Duration {
+        *self.length
+    }
+
+    /// The folder of this run.
+    #[must_use]
+    pub fn folder(&self) -> PathBuf {
+        let engines = self.engines.to_possible_value().map(|it| it.get_name().to_owned()).unwrap_or_default();
+        let bridge = if self.bridge == Bridge::Naive { "-naive" } else { "" };
+        let scenario = match self.scenario {
+            Scenario::Mix => format!("seed-{}", self.seed),
+            other => other.to_possible_value().map(|it| it.get_name().to_owned()).unwrap_or_default(),
+        };
+        self.dir.join(format!("{scenario}-{engines}{bridge}"))
+    }
+}
+
+/// The program `telltale` in the folder of the one that runs.
+fn beside() -> PathBuf {
+    let here = std::env::current_exe().unwrap_or_default();
+    here.with_file_name("telltale")
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Settings::command().debug_assert();
+        let parsed = "soak --for 10m --seed 9 --faults kill,freeze,partition,poison --engines real";
+        let settings = Settings::try_parse_from(parsed.split(' ')).unwrap();
+        assert_eq!(settings.kinds(), [Kind::Kill, Kind::Freeze, Kind::Partition, Kind::Poison]);
+        assert_eq!(settings.folder(), PathBuf::from("target/soak/seed-9-real"));
+        assert_eq!(Settings::try_parse_from(["soak"]).unwrap().kinds(), Kind::value_variants());
+    }
+}
