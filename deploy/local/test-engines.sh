@@ -20,11 +20,16 @@ engines      | tests testkit engines
 kafka        | tests testkit kafka
 mqtt         | tests testkit mqtt
 registry     | tests testkit registry
+calls        | tests testkit points
 preprocessor | tests preprocessor service
+kill-sql     | tests preprocessor points
 trainer      | tests trainer service
+kill-trainer | tests trainer killed
 scorer       | tests scorer service
+kill-scorer  | tests scorer points
 alerts       | tests scorer alerts
 bridge       | tests bridge service
+kill-bridge  | tests bridge points
 sessions     | tests bridge sessions
 processes    | tests telltale processes
 load         | tests telltale load

@@ -160,6 +160,7 @@ fn milliseconds(duration: Duration) -> i64 {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use proptest::test_runner::{Config, RngSeed, TestRunner};
 
     use super::*;
 
@@ -240,16 +241,7 @@ mod tests {
             let mut first = Windows::new(SIZE, GRACE);
             let mut late = run(&mut first, before, &mut table, &mut log);
 
-            let mut second = Windows::new(SIZE, GRACE);
-            // Read back from the earliest window that can be open, as the last row tells it; perhaps
-            // compacted.
-            let from = log.last().map_or(i64::MIN, |(_, start, _)| second.earliest_open(*start));
-            for (index, (key, start, events)) in log.iter().enumerate() {
-                let overwritten = log[index + 1..].iter().any(|it| (&it.0, it.1) == (key, *start));
-                if *start >= from && !(compacted && overwritten) {
-                    second.restore(key, *start, *events);
-                }
-            }
+            let mut second = restored(&log, compacted);
             prop_assert_eq!(second.len(), first.len());
             late += run(&mut second, after, &mut table, &mut log);
             prop_assert_eq!((table, late), recount(&readings));
@@ -274,5 +266,50 @@ mod tests {
             windows.count([("car", time)], &mut updates);
         }
         assert_eq!(windows.len(), 1);
+    }
+
+    /// Batches and restarts in any order: a long run, given again by `PROPTEST_RNG_SEED` and made longer by `PROPTEST_CASES`.
+    #[test]
+    fn counts_equal_a_recount_however_often_it_is_started_again() {
+        let mut config = Config { failure_persistence: None, ..Config::default() };
+        if config.rng_seed == RngSeed::Random {
+            config.rng_seed = RngSeed::Fixed(1);
+        }
+        println!("windows: {} cases of about 1000 readings, {:?}", config.cases, config.rng_seed);
+        // `None` is a restart without, `Some` one with compaction before.
+        let batch = prop::collection::vec(((0..5_u8).prop_map(|it| format!("car{it}")), -30..60_i64), 0..40);
+        let step = prop_oneof![9 => batch.prop_map(Ok), 1 => any::<bool>().prop_map(Err)];
+        let result = TestRunner::new(config).run(&prop::collection::vec(step, 55), |steps| {
+            let (mut windows, mut all) = (Windows::new(SIZE, GRACE), Vec::new());
+            let (mut table, mut log, mut late) = (Table::new(), Vec::new(), 0);
+            for step in steps {
+                match step {
+                    Ok(batch) => {
+                        // The fleet's time goes on, about a window a batch.
+                        let time = all.len() as i64 / 2;
+                        let batch: Vec<_> = batch.into_iter().map(|(key, it)| (key, time + it)).collect();
+                        late += run(&mut windows, &batch, &mut table, &mut log);
+                        all.extend(batch);
+                    }
+                    Err(compacted) => windows = restored(&log, compacted),
+                }
+            }
+            prop_assert_eq!((table, late), recount(&all));
+            Ok(())
+        });
+        result.unwrap();
+    }
+
+    /// Windows read back from the rows in `log`, as the service does: from the earliest that can be open, as the last row tells it.
+    fn restored(log: &[(String, i64, i64)], compacted: bool) -> Windows {
+        let mut windows = Windows::new(SIZE, GRACE);
+        let from = log.last().map_or(i64::MIN, |(_, start, _)| windows.earliest_open(*start));
+        for (index, (key, start, events)) in log.iter().enumerate() {
+            let overwritten = || log[index + 1..].iter().any(|it| (&it.0, it.1) == (key, *start));
+            if *start >= from && !(compacted && overwritten()) {
+                windows.restore(key, *start, *events);
+            }
+        }
+        windows
     }
 }

@@ -31,10 +31,14 @@ impl World {
     }
 
     pub(crate) fn config_at(&self, mqtt: &[String], more: &[&str]) -> Config {
-        let own = ["bridge", "--mqtt-client-id", &self.client, "--session-expiry", "5m"].map(str::to_owned);
-        let more = more.iter().map(|&it| it.to_owned());
-        let flags = [&own[..], mqtt, &self.engines.kafka_flags()].concat();
-        Config::try_parse_from(flags.into_iter().chain(more)).unwrap()
+        let flags = self.flags(mqtt, &self.kafka, more);
+        Config::try_parse_from(["bridge".to_owned()].into_iter().chain(flags)).unwrap()
+    }
+
+    pub(crate) fn flags(&self, mqtt: &[String], kafka: &KafkaConfig, more: &[&str]) -> Vec<String> {
+        let own = ["--mqtt-client-id", &self.client, "--session-expiry", "5m"].map(str::to_owned);
+        let more = more.iter().map(|&it| it.to_owned()).collect();
+        [own.to_vec(), mqtt.to_vec(), kafka.flags(), more].concat()
     }
 
     /// Runs `work` beside a bridge that is ready; it is stopped afterwards and must have ended well.

@@ -43,7 +43,12 @@ impl World {
     }
 
     pub(crate) fn flags(&self, more: &[&str]) -> Vec<String> {
-        let own = [self.engines.kafka_flags(), self.engines.registry_flags()].concat();
+        self.flags_at(&self.kafka, more)
+    }
+
+    /// Flags that lead to this Kafka.
+    pub(crate) fn flags_at(&self, kafka: &KafkaConfig, more: &[&str]) -> Vec<String> {
+        let own = [kafka.flags(), self.engines.registry_flags()].concat();
         own.into_iter().chain(more.iter().map(|&it| it.to_owned())).collect()
     }
 

@@ -45,9 +45,14 @@ impl World {
     }
 
     pub(crate) fn flags(&self, more: &[&str]) -> Vec<String> {
+        self.flags_at(&self.kafka, more)
+    }
+
+    /// Flags that lead to this Kafka.
+    pub(crate) fn flags_at(&self, kafka: &KafkaConfig, more: &[&str]) -> Vec<String> {
         let key = ["--trusted-key".to_owned(), self.key_file.display().to_string()];
         let more = more.iter().map(|&it| it.to_owned());
-        let own = [self.engines.kafka_flags(), self.engines.registry_flags(), key.to_vec()].concat();
+        let own = [kafka.flags(), self.engines.registry_flags(), key.to_vec()].concat();
         own.into_iter().chain(more).collect()
     }
 

@@ -64,6 +64,10 @@ fn disturbed(kafka: &KafkaConfig) -> (Proxy, Arc<Mutex<Stage>>) {
                 (Stage::Committed(held), Way::Down, Some(ApiKey::Produce)) => {
                     *stage = Stage::Late(deliver(target, held));
                 }
+                (Stage::Committed(_), Way::Up, Some(ApiKey::AddOffsetsToTxn)) => {
+                    // Not before its records: librdkafka asks again.
+                    return Fate::Answer(refusal(piece.bytes, ResponseError::CoordinatorLoadInProgress));
+                }
                 (Stage::Late(code), Way::Up, Some(ApiKey::AddOffsetsToTxn)) => {
                     *stage = Stage::Refused(*code);
                     return Fate::Answer(refusal(piece.bytes, ResponseError::UnknownServerError));

@@ -42,19 +42,17 @@ impl World {
     }
 
     pub(crate) fn config(&self, more: &[&str]) -> Config {
-        let key = self.key_file.display().to_string();
-        let (kafka, registry) = (self.engines.kafka_flags(), self.engines.registry_flags());
-        let mut flags: Vec<&str> = ["trainer"].into_iter().chain(kafka.iter().map(String::as_str)).collect();
-        let pairs = registry.chunks(2).map(|it| (it[0].as_str(), it[1].as_str()));
-        for (flag, value) in pairs.chain([("--signing-key", key.as_str())]) {
-            if !more.contains(&flag) {
-                flags.extend([flag, value]);
-            }
-        }
-        for pair in QUICK.chunks(2).filter(|it| !more.contains(&it[0])) {
-            flags.extend(pair);
-        }
-        Config::try_parse_from(flags.iter().chain(more)).unwrap()
+        let flags = self.flags(&self.kafka, more);
+        Config::try_parse_from(["trainer".to_owned()].into_iter().chain(flags)).unwrap()
+    }
+
+    /// The flags of a trainer that reaches Kafka so; those in `more` win.
+    pub(crate) fn flags(&self, kafka: &KafkaConfig, more: &[&str]) -> Vec<String> {
+        let key = ["--signing-key".to_owned(), self.key_file.display().to_string()];
+        let own = [self.engines.registry_flags(), key.to_vec(), QUICK.map(str::to_owned).to_vec()].concat();
+        let own = own.chunks(2).filter(|it| !more.contains(&it[0].as_str())).flatten().cloned();
+        let kafka = kafka.flags().into_iter();
+        kafka.chain(own).chain(more.iter().map(|&it| it.to_owned())).collect()
     }
 
     /// Runs the trainer until it ends by itself.
