@@ -34,6 +34,7 @@ sessions     | tests bridge sessions
 processes    | tests telltale processes
 load         | tests telltale load
 dead-letters | tests telltale dead_letters
+poison       | tests telltale poison
 models       | tests telltale models
 verify       | tests telltale verify
 demo         | tests telltale demo a_demo_loses_and_doubles_nothing_and_says_so

@@ -34,6 +34,8 @@ const SEVEN_DAYS: (&str, &str) = ("retention.ms", "604800000");
 const FOURTEEN_DAYS: (&str, &str) = ("retention.ms", "1209600000");
 const DELETE: (&str, &str) = ("cleanup.policy", "delete");
 const COMPACT: (&str, &str) = ("cleanup.policy", "compact");
+/// What Kafka takes as a record by default, and room for the headers that say why it is a dead letter.
+const WITH_REASON: (&str, &str) = ("max.message.bytes", "2097152");
 const FOR_EVER: (&str, &str) = ("retention.ms", "-1");
 
 /// Every topic of the design.
@@ -48,6 +50,6 @@ pub const ALL: &[TopicSpec] = &[
     TopicSpec { name: MODELS_AUDIT, partitioned: false, config: &[DELETE, FOR_EVER] },
     TopicSpec { name: PREDICTIONS, partitioned: true, config: &[DELETE, SEVEN_DAYS] },
     TopicSpec { name: MODEL_METRICS, partitioned: false, config: &[DELETE, SEVEN_DAYS] },
-    TopicSpec { name: DEAD_LETTERS, partitioned: false, config: &[DELETE, FOURTEEN_DAYS] },
+    TopicSpec { name: DEAD_LETTERS, partitioned: false, config: &[DELETE, FOURTEEN_DAYS, WITH_REASON] },
     TopicSpec { name: TRUTH, partitioned: false, config: &[DELETE, SEVEN_DAYS] },
 ];

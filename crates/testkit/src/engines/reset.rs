@@ -10,9 +10,6 @@ use super::{Engines, wait_until};
 /// Groups of the services that commit offsets.
 const GROUPS: [&str; 2] = ["telltale-preprocessor", "telltale-scorer"];
 
-/// Made-up readings are years old: retention would delete them under a test.
-const KEPT: &[(&str, &str)] = &[("cleanup.policy", "delete"), ("retention.ms", "-1")];
-
 /// Deletes all topics, and with them what groups have committed of them, and all subjects.
 pub(crate) fn empty(kafka: &KafkaConfig, registry: &RegistryConfig) {
     let topics = Topics::open(kafka).expect("the settings of Kafka can be used");
@@ -28,8 +25,10 @@ pub(super) fn create_topics(engines: &Engines, partitions: i32) {
     let kafka = engines.kafka();
     let topics = Topics::open(&kafka).expect("the settings of Kafka can be used");
     for spec in ALL {
-        let compacted = spec.config.contains(&("cleanup.policy", "compact"));
-        let spec = TopicSpec { config: if compacted { spec.config } else { KEPT }, ..*spec };
+        // Made-up readings are years old: retention would delete them under a test.
+        let kept = |(key, value)| (key, if key == "retention.ms" { "-1" } else { value });
+        let config: Vec<_> = spec.config.iter().copied().map(kept).collect();
+        let spec = TopicSpec { config: config.leak(), ..*spec };
         let created =
             topics.create(&spec, partitions, engines.replication()).expect("a topic can be created");
         assert_eq!(created, Created::New, "{}", spec.name);
