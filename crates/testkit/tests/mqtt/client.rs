@@ -22,7 +22,7 @@ pub(crate) struct Connect {
     pub(crate) clean: bool,
     pub(crate) keep_alive: u16,
     pub(crate) properties: Vec<Property>,
-    pub(crate) will: Option<Publish>,
+    pub(crate) will: Option<Message>,
     /// Properties of the will itself, such as its delay.
     pub(crate) will_properties: Vec<Property>,
     pub(crate) login: Option<(String, String)>,
@@ -65,43 +65,6 @@ impl Connect {
         }
         let head = [&text("MQTT")[..], &[level, flags], &self.keep_alive.to_be_bytes()].concat();
         packet(0x10, &[head, content].concat())
-    }
-}
-
-/// A message to publish.
-#[derive(Debug, Clone)]
-pub(crate) struct Publish {
-    pub(crate) topic: String,
-    pub(crate) payload: Vec<u8>,
-    pub(crate) qos: u8,
-    pub(crate) retain: bool,
-    pub(crate) duplicate: bool,
-    pub(crate) id: u16,
-    pub(crate) properties: Vec<Property>,
-}
-
-impl Publish {
-    pub(crate) fn new(topic: &str, qos: u8, payload: impl AsRef<[u8]>) -> Self {
-        Self {
-            topic: topic.to_owned(),
-            payload: payload.as_ref().to_vec(),
-            qos,
-            retain: false,
-            duplicate: false,
-            id: 1,
-            properties: Vec::new(),
-        }
-    }
-
-    pub(crate) fn retained(topic: &str, qos: u8, payload: impl AsRef<[u8]>) -> Self {
-        Self { retain: true, ..Self::new(topic, qos, payload) }
-    }
-
-    fn bytes(&self, version: Version) -> Vec<u8> {
-        let first = 0x30 | u8::from(self.duplicate) << 3 | self.qos << 1 | u8::from(self.retain);
-        let id = if self.qos > 0 { self.id.to_be_bytes().to_vec() } else { Vec::new() };
-        let head = [text(&self.topic), id, properties(version, &self.properties)].concat();
-        packet(first, &[&head[..], &self.payload].concat())
     }
 }
 
@@ -225,7 +188,7 @@ impl Client {
     }
 
     /// Publishes and waits until the broker has taken the message over; returns the reason code.
-    pub(crate) fn publish(&mut self, publish: &Publish) -> u8 {
+    pub(crate) fn publish(&mut self, publish: &Message) -> u8 {
         let id = self.post(publish);
         match publish.qos {
             0 => 0,
@@ -249,15 +212,15 @@ impl Client {
     }
 
     /// Publishes and waits for nothing; returns the packet id.
-    pub(crate) fn post(&mut self, publish: &Publish) -> u16 {
+    pub(crate) fn post(&mut self, publish: &Message) -> u16 {
         self.last_id = self.last_id.checked_add(1).unwrap_or(1);
         let id = self.last_id;
-        self.send_publish(&Publish { id, ..publish.clone() });
+        self.send_publish(&Message { id, ..publish.clone() });
         id
     }
 
     /// Sends a publish as it is.
-    pub(crate) fn send_publish(&mut self, publish: &Publish) {
+    pub(crate) fn send_publish(&mut self, publish: &Message) {
         self.send(&publish.bytes(self.version));
     }
 

@@ -1,7 +1,6 @@
 //! Messages arrive as they were published, as often as their quality of service says.
 
-use crate::client::Publish;
-use crate::packet::{Packet, Property, VERSIONS, Version};
+use crate::packet::{Message, Packet, Property, VERSIONS, Version};
 use crate::{World, number};
 
 #[test]
@@ -13,7 +12,7 @@ fn the_lesser_quality_of_publish_and_subscription_is_delivered() {
             let mut subscriber = world.subscriber(version, &topic, granted);
             let mut publisher = world.client(version);
             for qos in 0..=2 {
-                assert_eq!(publisher.publish(&Publish::new(&topic, qos, "x")), 0);
+                assert_eq!(publisher.publish(&Message::new(&topic, qos, "x")), 0);
                 let message = subscriber.message();
                 assert_eq!((message.qos, message.text()), (qos.min(granted), "x"), "{version:?} {granted}");
                 assert!(!message.retain && !message.duplicate);
@@ -32,7 +31,7 @@ fn payloads_of_any_size_and_content_arrive_whole() {
         for bytes in [0, 1, 127, 128, 16_383, 16_384, 2_097_152, 20_000_000] {
             let payload: Vec<u8> = (0..bytes).map(|it: u32| (it % 251) as u8).collect();
             for qos in [1, 2] {
-                publisher.publish(&Publish::new(&topic, qos, &payload));
+                publisher.publish(&Message::new(&topic, qos, &payload));
                 let message = subscriber.message();
                 assert!(message.payload == payload, "{bytes} bytes at QoS {qos}, {version:?}");
             }
@@ -48,7 +47,7 @@ fn topics_of_every_language_and_shape_are_topics() {
         let mut publisher = world.client(version);
         for tail in ["ключ/ü/🚗", "", "a//b/", " ", "$x", "a b"] {
             let topic = world.topic(tail);
-            publisher.publish(&Publish::new(&topic, 1, tail));
+            publisher.publish(&Message::new(&topic, 1, tail));
             let message = subscriber.message();
             assert_eq!((message.topic, message.payload), (topic, tail.as_bytes().to_vec()), "{version:?}");
         }
@@ -62,15 +61,15 @@ fn what_is_sent_twice_with_quality_2_is_delivered_once() {
         let topic = world.topic("once");
         let mut subscriber = world.subscriber(version, &topic, 2);
         let mut publisher = world.client(version);
-        let publish = Publish { id: 77, ..Publish::new(&topic, 2, "once") };
+        let publish = Message { id: 77, ..Message::new(&topic, 2, "once") };
         for duplicate in [false, true] {
-            publisher.send_publish(&Publish { duplicate, ..publish.clone() });
+            publisher.send_publish(&Message { duplicate, ..publish.clone() });
             assert_eq!(publisher.next(), Packet::PubRec { id: 77, code: 0 });
         }
         publisher.acknowledge(0x62, 77);
         assert_eq!(publisher.next(), Packet::PubComp { id: 77, code: 0 });
         // Released, the id is free for another message.
-        publisher.send_publish(&Publish { payload: b"another".to_vec(), ..publish });
+        publisher.send_publish(&Message { payload: b"another".to_vec(), ..publish });
         assert_eq!(publisher.next(), Packet::PubRec { id: 77, code: 0 });
         publisher.acknowledge(0x62, 77);
         assert_eq!(publisher.next(), Packet::PubComp { id: 77, code: 0 });
@@ -94,7 +93,7 @@ fn the_properties_of_a_message_travel_with_it() {
         pair("unit", "K"),
         pair("", ""),
     ];
-    let publish = Publish { properties: properties.clone(), ..Publish::new(&topic, 1, "x") };
+    let publish = Message { properties: properties.clone(), ..Message::new(&topic, 1, "x") };
     world.client(Version::V5).publish(&publish);
     let message = subscriber.message();
     assert_eq!(message.properties.len(), properties.len());
@@ -114,7 +113,7 @@ fn what_is_left_of_a_messages_life_is_told() {
     let topic = world.topic("expiry");
     let mut subscriber = world.subscriber(Version::V5, &topic, 1);
     let properties = vec![Property::Four(0x02, 3600)];
-    world.client(Version::V5).publish(&Publish { properties, ..Publish::new(&topic, 1, "x") });
+    world.client(Version::V5).publish(&Message { properties, ..Message::new(&topic, 1, "x") });
     let left = number(&subscriber.message().properties, 0x02).expect("it expires");
     assert!((1..=3600).contains(&left), "{left}");
 }
@@ -125,10 +124,10 @@ fn a_publisher_learns_that_nobody_listens() {
     let topic = world.topic("nobody");
     let mut publisher = world.client(Version::V5);
     for qos in [1, 2] {
-        assert_eq!(publisher.publish(&Publish::new(&topic, qos, "x")), 0x10);
+        assert_eq!(publisher.publish(&Message::new(&topic, qos, "x")), 0x10);
     }
     let _subscriber = world.subscriber(Version::V5, &topic, 1);
-    assert_eq!(publisher.publish(&Publish::new(&topic, 1, "x")), 0);
+    assert_eq!(publisher.publish(&Message::new(&topic, 1, "x")), 0);
 }
 
 #[test]

@@ -16,8 +16,8 @@ mod wills;
 
 use std::net::SocketAddr;
 
-use client::{Client, Connect, Publish};
-use packet::{Property, Version};
+use client::{Client, Connect};
+use packet::{Message, Property, Version};
 use telltale_testkit::Engines;
 use telltale_testkit::differences::known_difference;
 
@@ -58,7 +58,7 @@ impl World {
 
     /// Publishes with QoS 1 from a client of its own.
     fn publish(&self, topic: &str, payload: &str) {
-        self.client(Version::V5).publish(&Publish::new(topic, 1, payload));
+        self.client(Version::V5).publish(&Message::new(topic, 1, payload));
     }
 
     /// What is expected of HiveMQ, or of ours where docs/CONFORMANCE.md has a row that says how it differs.

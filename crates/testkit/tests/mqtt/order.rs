@@ -1,7 +1,7 @@
 //! The messages of a topic arrive in the order they were published, and no more of them at once than were asked for.
 
-use crate::client::{Client, Connect, Publish};
-use crate::packet::{Packet, Property, VERSIONS, Version};
+use crate::client::{Client, Connect};
+use crate::packet::{Message, Packet, Property, VERSIONS, Version};
 use crate::{World, numbers};
 
 #[test]
@@ -13,7 +13,7 @@ fn a_topic_keeps_its_order() {
             let mut subscriber = world.subscriber(version, &topic, qos);
             let mut publisher = world.client(version);
             for number in numbers(0..300) {
-                publisher.publish(&Publish::new(&topic, qos, number));
+                publisher.publish(&Message::new(&topic, qos, number));
             }
             for number in numbers(0..300) {
                 assert_eq!(subscriber.message().text(), number, "{version:?} QoS {qos}");
@@ -31,7 +31,7 @@ fn a_publisher_need_not_wait_for_each_acknowledgement() {
         let mut publisher = world.client(version);
         for round in 0..10 {
             let ids: Vec<_> = (0..100)
-                .map(|it| publisher.post(&Publish::new(&topic, 1, (round * 100 + it).to_string())))
+                .map(|it| publisher.post(&Message::new(&topic, 1, (round * 100 + it).to_string())))
                 .collect();
             for id in ids {
                 assert_eq!(publisher.next(), Packet::PubAck { id, code: 0 }, "acknowledged in order");
@@ -50,7 +50,7 @@ fn full(world: &World, connect: &Connect, topic: &str) -> Client {
     client.disconnect(0);
     let mut publisher = world.client(Version::V5);
     for number in numbers(0..60) {
-        publisher.publish(&Publish::new(topic, 1, number));
+        publisher.publish(&Message::new(topic, 1, number));
     }
     Client::connect(world.broker(), connect)
 }

@@ -22,7 +22,7 @@ pub(crate) enum Property {
     Pair(String, String),
 }
 
-/// A message as it was delivered.
+/// A message, to publish or as it was delivered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Message {
     pub(crate) topic: String,
@@ -35,6 +35,29 @@ pub(crate) struct Message {
 }
 
 impl Message {
+    pub(crate) fn new(topic: &str, qos: u8, payload: impl AsRef<[u8]>) -> Self {
+        Self {
+            topic: topic.to_owned(),
+            payload: payload.as_ref().to_vec(),
+            qos,
+            retain: false,
+            duplicate: false,
+            id: 1,
+            properties: Vec::new(),
+        }
+    }
+
+    pub(crate) fn retained(topic: &str, qos: u8, payload: impl AsRef<[u8]>) -> Self {
+        Self { retain: true, ..Self::new(topic, qos, payload) }
+    }
+
+    pub(crate) fn bytes(&self, version: Version) -> Vec<u8> {
+        let first = 0x30 | u8::from(self.duplicate) << 3 | self.qos << 1 | u8::from(self.retain);
+        let id = if self.qos > 0 { self.id.to_be_bytes().to_vec() } else { Vec::new() };
+        let head = [text(&self.topic), id, properties(version, &self.properties)].concat();
+        packet(first, &[&head[..], &self.payload].concat())
+    }
+
     pub(crate) fn text(&self) -> &str {
         std::str::from_utf8(&self.payload).unwrap()
     }

@@ -1,9 +1,9 @@
 //! What a broker says to what it does not accept; the connection ends, the broker goes on.
 
 use crate::World;
-use crate::client::{Client, Connect, Publish};
+use crate::client::{Client, Connect};
 use crate::number;
-use crate::packet::{Packet, Property, VERSIONS, Version, packet, text};
+use crate::packet::{Message, Packet, Property, VERSIONS, Version, packet, text};
 
 #[test]
 fn packets_against_the_protocol_end_the_connection_with_a_reason() {
@@ -104,7 +104,7 @@ fn a_broker_tells_its_limits_and_holds_clients_to_them() {
     // An alias beyond what was granted.
     let alias = u16::try_from(aliases).unwrap() + 1;
     let publish =
-        Publish { properties: vec![Property::Two(0x23, alias)], ..Publish::new(&world.topic("x"), 0, "x") };
+        Message { properties: vec![Property::Two(0x23, alias)], ..Message::new(&world.topic("x"), 0, "x") };
     client.send_publish(&publish);
     assert_eq!(client.end(), Some(0x94));
 }
@@ -118,8 +118,8 @@ fn a_client_gets_nothing_larger_than_it_takes() {
     let mut small = Client::connect(world.broker(), &connect);
     small.subscribe(&topic, 1);
     let mut publisher = world.client(Version::V5);
-    publisher.publish(&Publish::new(&topic, 1, "before"));
-    publisher.publish(&Publish::new(&topic, 1, vec![b'x'; 2000]));
-    publisher.publish(&Publish::new(&topic, 1, "after"));
+    publisher.publish(&Message::new(&topic, 1, "before"));
+    publisher.publish(&Message::new(&topic, 1, vec![b'x'; 2000]));
+    publisher.publish(&Message::new(&topic, 1, "after"));
     assert_eq!((small.message().text(), small.message().text()), ("before", "after"));
 }

@@ -1,7 +1,7 @@
 //! Sessions that outlive their connection.
 
-use crate::client::{Client, Connect, Publish};
-use crate::packet::{Packet, Property, VERSIONS, Version};
+use crate::client::{Client, Connect};
+use crate::packet::{Message, Packet, Property, VERSIONS, Version};
 use crate::{World, numbers};
 
 /// A lasting session that subscribes to `topic` and goes away.
@@ -22,7 +22,7 @@ fn what_is_published_meanwhile_waits_for_a_client_that_comes_back() {
         let connect = absent(&world, version, &topic, 2);
         let mut publisher = world.client(version);
         for (index, number) in numbers(0..2000).iter().enumerate() {
-            publisher.publish(&Publish::new(&topic, 1 + (index % 2) as u8, number));
+            publisher.publish(&Message::new(&topic, 1 + (index % 2) as u8, number));
         }
         let mut back = Client::connect(world.broker(), &connect);
         assert!(back.present, "{version:?}");
@@ -31,7 +31,7 @@ fn what_is_published_meanwhile_waits_for_a_client_that_comes_back() {
             assert_eq!((message.text(), message.duplicate), (&*number, false), "{version:?}");
         }
         // The subscription stands without another SUBSCRIBE.
-        publisher.publish(&Publish::new(&topic, 1, "live"));
+        publisher.publish(&Message::new(&topic, 1, "live"));
         assert_eq!(back.message().text(), "live");
     }
 }
@@ -72,7 +72,7 @@ fn a_message_of_quality_2_is_not_doubled_by_a_reconnect_at_any_step() {
     for version in VERSIONS {
         let topic = world.topic(&format!("exactly/{version:?}"));
         let connect = absent(&world, version, &topic, 2);
-        world.client(version).publish(&Publish::new(&topic, 2, "once"));
+        world.client(version).publish(&Message::new(&topic, 2, "once"));
         // Received, not acknowledged: it comes again under its id.
         let mut client = Client::connect(world.broker(), &connect);
         let message = client.take();
@@ -103,17 +103,17 @@ fn a_sender_of_quality_2_may_go_on_after_a_reconnect() {
         let mut subscriber = world.subscriber(version, &topic, 2);
         let connect = Connect::lasting(version, &world.engines.name("sender"));
         let mut sender = Client::connect(world.broker(), &connect);
-        let publish = Publish { id: 5, ..Publish::new(&topic, 2, "once") };
+        let publish = Message { id: 5, ..Message::new(&topic, 2, "once") };
         sender.send_publish(&publish);
         assert_eq!(sender.next(), Packet::PubRec { id: 5, code: 0 });
         drop(sender);
         let mut sender = Client::connect(world.broker(), &connect);
         assert!(sender.present);
-        sender.send_publish(&Publish { duplicate: true, ..publish });
+        sender.send_publish(&Message { duplicate: true, ..publish });
         assert_eq!(sender.next(), Packet::PubRec { id: 5, code: 0 });
         sender.acknowledge(0x62, 5);
         assert_eq!(sender.next(), Packet::PubComp { id: 5, code: 0 });
-        sender.publish(&Publish::new(&topic, 2, "next"));
+        sender.publish(&Message::new(&topic, 2, "next"));
         assert_eq!(
             (subscriber.message().text(), subscriber.message().text()),
             ("once", "next"),

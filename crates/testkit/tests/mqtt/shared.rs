@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::client::{Client, Connect, Publish};
-use crate::packet::{Packet, VERSIONS, Version};
+use crate::client::{Client, Connect};
+use crate::packet::{Message, Packet, VERSIONS, Version};
 use crate::{World, numbers};
 
 /// Reads what members receive until they have `count` different payloads between them; each is acknowledged.
@@ -19,7 +19,7 @@ fn gather(members: &mut [Client], publisher: &mut Client, marks: &str, count: us
         assert!(round < 1000, "{} of {count} messages arrive", distinct.len());
         for (index, member) in members.iter_mut().enumerate() {
             let mark = format!("mark {index} {round}");
-            publisher.publish(&Publish::new(&format!("{marks}/{index}"), 1, &mark));
+            publisher.publish(&Message::new(&format!("{marks}/{index}"), 1, &mark));
             loop {
                 let message = member.message();
                 if message.text() == mark {
@@ -41,6 +41,17 @@ fn member(world: &World, connect: &Connect, group: &str, topic: &str, index: usi
     client
 }
 
+/// A group whose members have sessions that last, and are away.
+fn away(world: &World, version: Version, members: usize, topic: &str) -> (String, Vec<Connect>) {
+    let group = world.engines.name("group");
+    let session = |it| Connect::lasting(version, &world.engines.name(&format!("member-{it}")));
+    let sessions: Vec<_> = (0..members).map(session).collect();
+    for (index, connect) in sessions.iter().enumerate() {
+        member(world, connect, &group, topic, index).disconnect(0);
+    }
+    (group, sessions)
+}
+
 #[test]
 fn each_message_reaches_one_member_of_each_group() {
     let world = World::start();
@@ -54,7 +65,7 @@ fn each_message_reaches_one_member_of_each_group() {
         let mut alone = world.subscriber(version, &topic, 1);
         let mut publisher = world.client(version);
         for number in numbers(0..200) {
-            publisher.publish(&Publish::new(&topic, 1, number));
+            publisher.publish(&Message::new(&topic, 1, number));
         }
         let found = gather(&mut members, &mut publisher, &group, 200);
         assert_eq!(found.iter().map(Vec::len).sum::<usize>(), 200, "none twice, {version:?}");
@@ -75,7 +86,7 @@ fn what_a_member_leaves_behind_goes_to_the_others() {
         member(&world, &leaving, &group, &topic, 9).disconnect(0);
         let mut publisher = world.client(version);
         for number in numbers(0..20) {
-            publisher.publish(&Publish::new(&topic, 1, number));
+            publisher.publish(&Message::new(&topic, 1, number));
         }
         // It has them all in hand, acknowledges two, and its session ends.
         let mut leaver = Client::connect(world.broker(), &leaving);
@@ -99,16 +110,10 @@ fn who_stays_takes_what_waits_for_a_member_that_is_away() {
     let world = World::start();
     for version in VERSIONS {
         let topic = world.topic(&format!("waits/{version:?}"));
-        let group = world.engines.name("group");
-        let sessions: Vec<_> = (0..4)
-            .map(|it| Connect::lasting(version, &world.engines.name(&format!("member-{it}"))))
-            .collect();
-        for (index, connect) in sessions.iter().enumerate() {
-            member(&world, connect, &group, &topic, index).disconnect(0);
-        }
+        let (group, sessions) = away(&world, version, 4, &topic);
         let mut publisher = world.client(version);
         for number in numbers(0..100) {
-            publisher.publish(&Publish::new(&topic, 1, number));
+            publisher.publish(&Message::new(&topic, 1, number));
         }
         // One of four comes back: nothing is kept for the other three.
         let mut back = vec![Client::connect(world.broker(), &sessions[0])];
@@ -122,16 +127,10 @@ fn a_group_that_is_away_is_waited_for() {
     let world = World::start();
     for version in VERSIONS {
         let topic = world.topic(&format!("away/{version:?}"));
-        let group = world.engines.name("group");
-        let sessions: Vec<_> = (0..2)
-            .map(|it| Connect::lasting(version, &world.engines.name(&format!("member-{it}"))))
-            .collect();
-        for (index, connect) in sessions.iter().enumerate() {
-            member(&world, connect, &group, &topic, index).disconnect(0);
-        }
+        let (group, sessions) = away(&world, version, 2, &topic);
         let mut publisher = world.client(version);
         for number in numbers(0..100) {
-            publisher.publish(&Publish::new(&topic, 1, number));
+            publisher.publish(&Message::new(&topic, 1, number));
         }
         let mut members: Vec<_> = sessions.iter().map(|it| Client::connect(world.broker(), it)).collect();
         assert!(members.iter().all(|it| it.present));
@@ -145,12 +144,12 @@ fn retained_messages_do_not_reach_a_shared_subscription() {
     let world = World::start();
     let topic = world.topic("kept");
     let mut publisher = world.client(Version::V5);
-    publisher.publish(&Publish::retained(&topic, 1, "kept"));
+    publisher.publish(&Message::retained(&topic, 1, "kept"));
     let connect = Connect::new(Version::V5, &world.engines.name("member"));
     let mut member = member(&world, &connect, &world.engines.name("group"), &topic, 0);
-    publisher.publish(&Publish::new(&topic, 1, "live"));
+    publisher.publish(&Message::new(&topic, 1, "live"));
     assert_eq!(member.message().text(), "live");
-    publisher.publish(&Publish::retained(&topic, 1, ""));
+    publisher.publish(&Message::retained(&topic, 1, ""));
 }
 
 #[test]

@@ -1,9 +1,9 @@
 //! Filters, and what a subscription can ask for.
 
 use crate::World;
-use crate::client::{Client, Connect, Publish};
+use crate::client::{Client, Connect};
 use crate::number;
-use crate::packet::{Property, VERSIONS, Version};
+use crate::packet::{Message, Property, VERSIONS, Version};
 
 const NO_LOCAL: u8 = 0x04;
 
@@ -31,10 +31,10 @@ fn filters_take_in_what_the_standard_says() {
             let mut subscriber = world.subscriber(version, &format!("{root}/{filter}"), 1);
             assert_eq!(subscriber.subscribe(&world.topic("end"), 1), 1);
             for topic in topics {
-                publisher.publish(&Publish::new(&format!("{root}/{topic}"), 1, topic));
+                publisher.publish(&Message::new(&format!("{root}/{topic}"), 1, topic));
             }
             let mut found = Vec::new();
-            publisher.publish(&Publish::new(&world.topic("end"), 1, "end"));
+            publisher.publish(&Message::new(&world.topic("end"), 1, "end"));
             while found.len() < expected.len() {
                 found.push(subscriber.message().text().to_owned());
             }
@@ -57,8 +57,8 @@ fn filters_that_overlap_bring_a_message_once_with_the_highest_quality() {
         subscriber.subscribe(&world.topic("overlap/+"), 2);
         subscriber.subscribe(&world.topic("overlap/#"), 1);
         let mut publisher = world.client(version);
-        publisher.publish(&Publish::new(&topic, 2, "one"));
-        publisher.publish(&Publish::new(&topic, 2, "two"));
+        publisher.publish(&Message::new(&topic, 2, "one"));
+        publisher.publish(&Message::new(&topic, 2, "two"));
         let (one, two) = (subscriber.message(), subscriber.message());
         assert_eq!((one.text(), one.qos), ("one", 2), "{version:?}");
         assert_eq!((two.text(), two.qos), ("two", 2), "{version:?}");
@@ -76,15 +76,15 @@ fn subscribing_again_changes_the_quality_and_unsubscribing_ends_it() {
         let mut publisher = world.client(version);
         for qos in [0, 1, 2] {
             subscriber.subscribe(&topic, qos);
-            publisher.publish(&Publish::new(&topic, 2, "x"));
+            publisher.publish(&Message::new(&topic, 2, "x"));
             assert_eq!(subscriber.message().qos, qos);
         }
         let codes = subscriber.unsubscribe(&[&topic, "never/subscribed/to"]);
         // The standard asks for 0x11 where there was no subscription; HiveMQ says 0.
         let unknown = world.known_difference("end of no subscription", 0, 0x11);
         assert_eq!(codes, if version == Version::V5 { vec![0, unknown] } else { vec![] });
-        publisher.publish(&Publish::new(&topic, 1, "unheard"));
-        publisher.publish(&Publish::new(&other, 1, "heard"));
+        publisher.publish(&Message::new(&topic, 1, "unheard"));
+        publisher.publish(&Message::new(&other, 1, "heard"));
         assert_eq!(subscriber.message().text(), "heard", "{version:?}");
     }
 }
@@ -95,7 +95,7 @@ fn a_client_may_keep_its_own_messages_out() {
     let topic = world.topic("local");
     let mut client = world.client(Version::V5);
     client.subscribe(&topic, 1 | NO_LOCAL);
-    client.publish(&Publish::new(&topic, 1, "own"));
+    client.publish(&Message::new(&topic, 1, "own"));
     world.publish(&topic, "other");
     assert_eq!(client.message().text(), "other");
 }

@@ -5,8 +5,8 @@ use std::net::TcpStream;
 use std::path::PathBuf;
 
 use crate::World;
-use crate::client::{Client, Connect, PATIENCE, Publish};
-use crate::packet::VERSIONS;
+use crate::client::{Client, Connect, PATIENCE};
+use crate::packet::{Message, VERSIONS};
 
 /// The little of RFC 6455 that a client needs: an opening, and binary frames whose masks are zero.
 struct WebSocket {
@@ -113,9 +113,9 @@ fn browsers_publish_and_subscribe_beside_everybody_else() {
         let mut device = world.subscriber(version, &topic, 2);
         for (qos, bytes) in [(0, 10), (1, 1000), (2, 200_000)] {
             let payload = vec![b'x'; bytes];
-            browser.publish(&Publish::new(&topic, qos, &payload));
+            browser.publish(&Message::new(&topic, qos, &payload));
             assert!(device.message().payload == payload && browser.message().payload == payload, "QoS {qos}");
-            device.publish(&Publish::new(&topic, qos, "from a device"));
+            device.publish(&Message::new(&topic, qos, "from a device"));
             assert_eq!(browser.message().text(), "from a device");
             assert_eq!(device.message().text(), "from a device");
         }
