@@ -10,6 +10,7 @@ use arrow::datatypes::{DataType, SchemaRef};
 use telltale_records::dead_letter::Reason;
 use telltale_records::schema::{self, Schema};
 use telltale_records::topics;
+use telltale_service::chain;
 use toml::Spanned;
 
 use super::{Pipeline, PipelineError, Rule, Stream, WindowTable, raw, read};
@@ -18,6 +19,9 @@ use crate::table::Input;
 
 /// How far a device's clock may run ahead where the file does not say.
 const MAX_AHEAD: Duration = Duration::from_secs(600);
+/// The furthest that a file may allow: an event time becomes a time stamp in Kafka, which takes none further ahead of its clock
+/// (`message.timestamp.after.max.ms`).
+const FURTHEST_AHEAD: Duration = Duration::from_secs(3600);
 /// Longest window, grace and distance of times.
 const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
 /// Most streams, and most checks and windows of one.
@@ -95,8 +99,7 @@ impl Compiler<'_> {
                 self.column(column, column.get_ref(), &wanted, &target)?;
             }
         }
-        let max_ahead =
-            stream.max_ahead.as_ref().map(|it| self.duration(it)).transpose()?.unwrap_or(MAX_AHEAD);
+        let max_ahead = stream.max_ahead.as_ref().map(|it| self.ahead(it)).transpose()?.unwrap_or(MAX_AHEAD);
         let max_behind = stream.max_behind.as_ref().map(|it| self.duration(it)).transpose()?;
         let windows = stream.windows.iter().map(|it| self.window(it)).collect::<Result<Vec<_>, _>>()?;
         Ok(Stream {
@@ -273,6 +276,18 @@ impl Compiler<'_> {
         }
     }
 
+    fn ahead(&self, text: &Spanned<String>) -> Result<Duration, PipelineError> {
+        let ahead = self.duration(text)?;
+        if ahead > FURTHEST_AHEAD {
+            let problem = format!(
+                "{:?} is longer than 1h: event times become the time stamps of records, and Kafka takes none that is further ahead",
+                text.get_ref()
+            );
+            return Err(self.wrong(text, problem));
+        }
+        Ok(ahead)
+    }
+
     /// An error in SQL: the line of the file that the line of the SQL is.
     fn sql(&self, sql: &Spanned<String>, error: &SqlError) -> PipelineError {
         let place = sql.span();
@@ -303,16 +318,4 @@ impl Compiler<'_> {
         let end = position.min(self.text.len());
         1 + self.text.as_bytes()[..end].iter().filter(|it| **it == b'\n').count()
     }
-}
-
-/// An error and its causes in one sentence.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

@@ -146,6 +146,7 @@ fn what_is_wrong_is_said_with_its_line() {
         ("size = \"5m\"", "size = \"5 parsecs\"", 24, "not a time such as"),
         ("size = \"5m\"", "size = \"1500ms\"", 24, "whole number of seconds"),
         ("grace = \"1h\"", "grace = \"9999y\"", 25, "longer than a year"),
+        ("key = \"CAR\"", "key = \"CAR\"\nmax_ahead = \"61m\"", 12, "longer than 1h"),
         ("count = \"EVENT_COUNT\"", "count = \"N\"", 23, "no column \"N\""),
         ("count = \"EVENT_COUNT\"", "count = \"WINDOW_END\"", 23, "four fields"),
         ("schema = \"in.avsc\"", "schema = \"none.avsc\"", 4, "none.avsc"),
