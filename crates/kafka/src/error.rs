@@ -158,6 +158,12 @@ pub enum Error {
         /// What librdkafka reported.
         source: KafkaError,
     },
+    /// Gathering would take longer than a record should.
+    #[error("--linger {linger} is longer than 10s")]
+    Linger {
+        /// The setting.
+        linger: humantime::Duration,
+    },
     /// A record without a source was refused by the target topic, so nothing can stand in for it.
     #[error("topic {topic} refuses a record of {bytes} bytes that has no source record")]
     Refused {

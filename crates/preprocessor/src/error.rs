@@ -10,12 +10,6 @@ use crate::pipeline::PipelineError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// Gathering would take longer than a reading should.
-    #[error("--linger {linger} is longer than 10s")]
-    Linger {
-        /// The setting.
-        linger: humantime::Duration,
-    },
     /// The pipeline file is wrong.
     #[error(transparent)]
     Pipeline(#[from] PipelineError),

@@ -24,16 +24,14 @@ mod transform;
 pub mod windows;
 mod writers;
 
-use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::Parser;
-use telltale_kafka::exactly_once::{self, LoopConfig};
+use telltale_kafka::exactly_once::{self, LoopConfig, LoopFlags};
 use telltale_kafka::{Isolation, KafkaConfig, Reader, Registry, RegistryConfig, RegistryError};
 use telltale_records::schema::{Schema, subject};
 use telltale_service::Service;
-use tracing::{info, warn};
+use tracing::info;
 
 pub use decode::Lookup;
 pub use error::Error;
@@ -42,9 +40,6 @@ pub use transform::{SchemaIds, Tally, Transform};
 use crate::metrics::Metrics;
 use crate::pipeline::Pipeline;
 use crate::step::{Preprocess, Shared};
-
-/// Shortest and longest pause between attempts to register schemas.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 
 /// Runs continuous SQL over topics: readings as devices send them become clean Avro, and counts per device.
 ///
@@ -71,21 +66,9 @@ pub struct Config {
     #[arg(long, env = "IDENTITY", value_name = "NAME", default_value = "preprocessor")]
     pub identity: String,
 
-    /// Keep the partitions over a short restart
-    #[arg(long, env = "STATIC_MEMBER")]
-    pub static_member: bool,
-
-    /// Worker threads, each with partitions of its own; more than there are partitions wait in reserve
-    #[arg(long, env = "WORKERS", value_name = "COUNT", default_value = "1")]
-    pub workers: NonZeroUsize,
-
-    /// Most records in one transaction, 1 to 100000
-    #[arg(long, env = "MAX_RECORDS", value_name = "COUNT", default_value = "10000", value_parser = exactly_once::max_records)]
-    pub max_records: NonZeroUsize,
-
-    /// Longest time to gather records for one transaction after the first, at most 10s
-    #[arg(long, env = "LINGER", value_name = "DURATION", default_value = "20ms")]
-    pub linger: humantime::Duration,
+    /// How partitions are shared and transactions cut.
+    #[command(flatten)]
+    pub work: LoopFlags,
 }
 
 /// Runs until shutdown, then finishes the transaction in hand.
@@ -103,8 +86,15 @@ pub fn run(config: Config, service: &Service) -> Result<(), Error> {
     if service.only_checks() {
         return Ok(());
     }
-    check_tables(&pipeline, &config.kafka)?;
-    let Some(ids) = register_schemas(&pipeline, &registry, service)? else { return Ok(()) };
+    let kafka_is_away = |error: &Error| matches!(error, Error::Kafka(error) if error.is_passing());
+    let look = || check_tables(&pipeline, &config.kafka);
+    if service.keep_trying("kafka", kafka_is_away, look)?.is_none() {
+        return Ok(());
+    }
+    let registry_is_away = |error: &RegistryError| error.is_passing() && !error.is_denial();
+    let register =
+        || pipeline.streams.iter().map(|it| register(it, &registry)).collect::<Result<Vec<_>, _>>();
+    let Some(ids) = service.keep_trying("registry", registry_is_away, register)? else { return Ok(()) };
     for (stream, ids) in pipeline.streams.iter().zip(&ids) {
         info!(source = stream.source, target = stream.target, schema_id = ids.target, "stream planned");
     }
@@ -112,13 +102,8 @@ pub fn run(config: Config, service: &Service) -> Result<(), Error> {
         let mut registry = service.registry();
         (Metrics::register(&mut registry), exactly_once::Metrics::register(&mut registry))
     };
-    let loop_config = LoopConfig {
-        workers: config.workers.get(),
-        static_member: config.static_member,
-        max_records: config.max_records.get(),
-        linger: *config.linger,
-        ..LoopConfig::new(service.name(), &config.group, &pipeline.sources(), &config.identity)
-    };
+    let loop_config = LoopConfig::new(service.name(), &config.group, &pipeline.sources(), &config.identity)
+        .with(&config.work);
     let stop = service.shutdown().token();
     let shared = Shared {
         pipeline,
@@ -136,38 +121,8 @@ pub fn run(config: Config, service: &Service) -> Result<(), Error> {
 impl Config {
     /// Checks what no single setting can.
     fn check(&self) -> Result<(), Error> {
-        if self.linger.as_secs() >= 10 {
-            return Err(Error::Linger { linger: self.linger });
-        }
+        self.work.check()?;
         Ok(self.kafka.check()?)
-    }
-}
-
-/// Registers every schema that the pipeline writes; waits for the registry as long as it takes, `None` at
-/// shutdown.
-fn register_schemas(
-    pipeline: &Pipeline,
-    registry: &Registry,
-    service: &Service,
-) -> Result<Option<Vec<SchemaIds>>, Error> {
-    let mut pause = PAUSES.0;
-    loop {
-        match pipeline.streams.iter().map(|it| register(it, registry)).collect() {
-            Ok(ids) => {
-                service.ready("registry");
-                return Ok(Some(ids));
-            }
-            Err(error) if error.is_passing() && !error.is_denial() => {
-                let error = telltale_service::chain(&error);
-                warn!(error, "registering schemas, will try again");
-                service.not_ready("registry", &error);
-                if service.shutdown().sleep(pause) {
-                    return Ok(None);
-                }
-                pause = (pause * 2).min(PAUSES.1);
-            }
-            Err(error) => return Err(error.into()),
-        }
     }
 }
 

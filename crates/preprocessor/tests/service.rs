@@ -150,6 +150,26 @@ fn a_registry_that_is_away_holds_readings_back_and_loses_none() {
     assert_eq!(world.table(), world.recount());
 }
 
+#[test]
+fn a_preprocessor_that_starts_while_kafka_is_away_waits_and_says_so() {
+    let mut world = World::start();
+    let config = world.config(&[]);
+    world.engines.stop(Engine::Kafka);
+    let host = telltale_testkit::host();
+    let running = host.launch("preprocessor", config, telltale_preprocessor::run);
+    wait_until("it says what it waits for", || {
+        assert!(!running.is_ended(), "it has ended");
+        let unready = running.service().unready();
+        unready.iter().any(|it| it.starts_with("kafka: ") && it.contains("is Kafka reachable"))
+    });
+    world.engines.start_again(Engine::Kafka);
+    world.send_value("car-000001", Some(json("car-000001", START).as_bytes()));
+    world.flush();
+    assert_eq!(world.outcomes().len(), 1);
+    wait_until("it is ready", || running.service().unready().is_empty());
+    running.stop(telltale_testkit::PATIENCE).unwrap();
+}
+
 const OWN: &str = r#"
 [[stream]]
 source = "machines"

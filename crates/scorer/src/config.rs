@@ -1,10 +1,10 @@
 //! Settings of the scorer, and why it stops.
 
-use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::Parser;
-use telltale_kafka::{KafkaConfig, RegistryConfig, RegistryError, exactly_once};
+use telltale_kafka::exactly_once::{self, LoopFlags};
+use telltale_kafka::{KafkaConfig, RegistryConfig, RegistryError};
 use telltale_model::KeyError;
 use telltale_mqtt::MqttConfig;
 use telltale_records::topics;
@@ -46,21 +46,9 @@ pub struct Config {
     #[arg(long, env = "IDENTITY", value_name = "NAME", default_value = "scorer")]
     pub identity: String,
 
-    /// Keep the partitions over a short restart
-    #[arg(long, env = "STATIC_MEMBER")]
-    pub static_member: bool,
-
-    /// Worker threads; more than there are partitions wait in reserve
-    #[arg(long, env = "WORKERS", value_name = "COUNT", default_value = "1")]
-    pub workers: NonZeroUsize,
-
-    /// Most readings in one transaction, 1 to 100000
-    #[arg(long, env = "MAX_RECORDS", value_name = "COUNT", default_value = "10000", value_parser = exactly_once::max_records)]
-    pub max_records: NonZeroUsize,
-
-    /// Longest time to gather readings for one transaction after the first, at most 10s
-    #[arg(long, env = "LINGER", value_name = "DURATION", default_value = "20ms")]
-    pub linger: humantime::Duration,
+    /// How partitions are shared and transactions cut.
+    #[command(flatten)]
+    pub work: LoopFlags,
 
     /// Tell each anomaly to the MQTT topic `alerts/<device>`, best effort
     #[arg(long, env = "ALERTS")]
@@ -80,12 +68,6 @@ pub enum Error {
     ModelName {
         /// The name.
         name: String,
-    },
-    /// Gathering would take longer than a prediction should.
-    #[error("--linger {linger} is longer than 10s")]
-    Linger {
-        /// The setting.
-        linger: humantime::Duration,
     },
     /// The trusted keys could not be read.
     #[error("reading the keys of --trusted-key")]
@@ -122,9 +104,7 @@ impl Config {
         if !telltale_records::manifest::is_name(&self.model) {
             return Err(Error::ModelName { name: self.model.clone() });
         }
-        if self.linger.as_secs() >= 10 {
-            return Err(Error::Linger { linger: self.linger });
-        }
+        self.work.check()?;
         self.kafka.check()?;
         Ok(())
     }

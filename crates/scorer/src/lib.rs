@@ -20,14 +20,13 @@ mod models;
 mod step;
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use telltale_kafka::Registry;
 use telltale_kafka::exactly_once::{self, LoopConfig};
+use telltale_kafka::{Registry, RegistryError};
 use telltale_model::TrustedKeys;
 use telltale_records::schema;
 use telltale_service::Service;
-use tracing::{info, warn};
+use tracing::info;
 
 pub use again::Again;
 pub use config::{Config, Error, StepError};
@@ -37,9 +36,6 @@ use alerts::Alerts;
 use metrics::Metrics;
 use models::Newest;
 use step::Scoring;
-
-/// First and longest pause between attempts to reach the registry.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 
 /// Runs until shutdown, then finishes the transaction in hand.
 ///
@@ -57,18 +53,22 @@ pub fn run(config: Config, service: &Service) -> Result<(), Error> {
     let metrics = Metrics::register(&mut service.registry());
     let loop_metrics = exactly_once::Metrics::register(&mut service.registry());
 
-    let Some(schema_id) = register_schema(&config, &registry, service)? else { return Ok(()) };
+    let workers =
+        LoopConfig::new("scorer", &config.group, &[&config.readings], &config.identity).with(&config.work);
+    let kafka_is_away = |error: &telltale_kafka::Error| error.is_passing();
+    let look = || exactly_once::check_topics(&workers, &config.kafka);
+    if service.keep_trying("kafka", kafka_is_away, look)?.is_none() {
+        return Ok(());
+    }
+    let registry_is_away = |error: &RegistryError| error.is_passing() && !error.is_denial();
+    let subject = schema::subject(&config.predictions);
+    let register = || registry.register(&subject, schema::PREDICTIONS);
+    let Some(schema_id) = service.keep_trying("registry", registry_is_away, register)? else { return Ok(()) };
+    info!(subject, id = schema_id, "schema registered");
     let newest = Newest::default();
     models::follow(&config, trusted, &newest, &metrics, service)?;
     let alerts = endpoint.map(|endpoint| Alerts::start(&endpoint, &config, &metrics, service));
 
-    let workers = LoopConfig {
-        workers: config.workers.get(),
-        static_member: config.static_member,
-        max_records: config.max_records.get(),
-        linger: *config.linger,
-        ..LoopConfig::new("scorer", &config.group, &[&config.readings], &config.identity)
-    };
     let step = |worker| Scoring {
         worker,
         newest: newest.clone(),
@@ -85,32 +85,4 @@ pub fn run(config: Config, service: &Service) -> Result<(), Error> {
         alerts.stop(service.drain_timeout() / 2);
     }
     Ok(ended?)
-}
-
-/// Registers the schema of predictions; waits for the registry as long as it takes, `None` at shutdown.
-fn register_schema(config: &Config, registry: &Registry, service: &Service) -> Result<Option<u32>, Error> {
-    let subject = schema::subject(&config.predictions);
-    let mut pause = PAUSES.0;
-    loop {
-        match registry.register(&subject, schema::PREDICTIONS) {
-            Ok(id) => {
-                info!(subject, id, "schema registered");
-                service.ready("registry");
-                return Ok(Some(id));
-            }
-            Err(error) if error.is_passing() && !error.is_denial() => {
-                warn!(
-                    subject,
-                    error = telltale_service::chain(&error),
-                    "registering the schema, will try again"
-                );
-                service.not_ready("registry", &error.to_string());
-                if service.shutdown().sleep(pause) {
-                    return Ok(None);
-                }
-                pause = (pause * 2).min(PAUSES.1);
-            }
-            Err(error) => return Err(Error::Registry(error)),
-        }
-    }
 }

@@ -11,7 +11,7 @@ use telltale_model::delivery::KeyedRecord;
 use telltale_model::{Artifact, Signer};
 use telltale_records::prediction::Verdict;
 use telltale_records::{schema, topics};
-use telltale_testkit::{Process, Written, extent, metric, metrics, readings, wait_until};
+use telltale_testkit::{Engine, Process, Written, extent, metric, metrics, readings, wait_until};
 
 #[test]
 fn without_a_model_it_waits_and_loses_nothing_and_bad_readings_are_set_aside() {
@@ -74,6 +74,26 @@ fn without_a_model_it_waits_and_loses_nothing_and_bad_readings_are_set_aside() {
     reasons.sort_unstable();
     wanted.sort_unstable();
     assert_eq!(reasons, wanted);
+}
+
+#[test]
+fn a_scorer_that_starts_while_kafka_is_away_waits_and_says_so() {
+    let mut world = World::start();
+    let config = world.config(&[]);
+    world.engines.stop(Engine::Kafka);
+    let host = telltale_testkit::host();
+    let running = host.launch("scorer", config, telltale_scorer::run);
+    wait_until("it says what it waits for", || {
+        assert!(!running.is_ended(), "it has ended");
+        let unready = running.service().unready();
+        unready.iter().any(|it| it.starts_with("kafka: ") && it.contains("is Kafka reachable"))
+    });
+    world.engines.start_again(Engine::Kafka);
+    world.publish_model(&artifact(1), 1, 1);
+    world.send_readings(3, 0..1);
+    assert_eq!(world.outcomes().len(), 3);
+    wait_until("it is ready", || running.service().unready().is_empty());
+    running.stop(telltale_testkit::PATIENCE).unwrap();
 }
 
 #[test]

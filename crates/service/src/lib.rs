@@ -21,6 +21,7 @@ mod settings;
 mod shutdown;
 mod stage;
 mod telemetry;
+mod waiting;
 
 pub use files::open_files;
 pub use host::{Host, HostError, Running, ServiceError};

@@ -71,7 +71,9 @@ pub fn run(config: Config, service: &Service) -> Result<(), Error> {
     };
     let log = Reader::open(&config.kafka, Isolation::Committed)?;
     // A wrong topic or range must be known before another trainer is fenced off.
-    let Some(there) = first_look(&config, service, &log)? else { return Ok(()) };
+    let kafka_is_away = |error: &telltale_kafka::Error| error.is_passing() && !config.once;
+    let there = service.keep_trying("kafka", kafka_is_away, || whole(&log, &config.readings))?;
+    let Some(there) = there else { return Ok(()) };
     let ranges = if config.from.is_empty() && config.to.is_empty() {
         last(&there, config.last_offsets())
     } else {
@@ -275,30 +277,6 @@ impl Run<'_> {
             schema_ids: found.schema_ids.iter().filter_map(|&it| i32::try_from(it).ok()).collect(),
             code_version: env!("CARGO_PKG_VERSION").to_owned(),
         }
-    }
-}
-
-/// What the topic holds at the start; waits while Kafka is away, unless one version is all that is wanted.
-///
-/// `None` when the shutdown came first.
-fn first_look(config: &Config, service: &Service, log: &Reader) -> Result<Option<Ranges>, Error> {
-    let mut pause = LOOK;
-    loop {
-        match whole(log, &config.readings) {
-            Ok(there) => {
-                service.ready("kafka");
-                return Ok(Some(there));
-            }
-            Err(error) if error.is_passing() && !config.once => {
-                warn!(error = chain(&error), "waiting for kafka");
-                service.not_ready("kafka", &error.to_string());
-            }
-            Err(error) => return Err(error.into()),
-        }
-        if service.shutdown().sleep(pause) {
-            return Ok(None);
-        }
-        pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
 

@@ -124,6 +124,8 @@ impl ConsumerContext for Membership {
                     warn!(group = self.group, %error, "cannot pause partitions");
                 }
             }
+            // The group's answer has just come; the statistics, which tell from then on, may not have come at all yet.
+            self.reachable.store(true, Ordering::Relaxed);
             info!(group = self.group, partitions = ?listed, "partitions assigned");
             self.note(Change::Assigned { partitions, positioned });
         } else {

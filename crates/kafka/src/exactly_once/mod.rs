@@ -15,6 +15,7 @@
 //!   rebuilt, which settles its transaction, and the position is read again.
 
 mod assignment;
+mod flags;
 mod held;
 mod metrics;
 mod refusals;
@@ -22,14 +23,15 @@ mod standing;
 mod worker;
 
 use std::error::Error as StdError;
-use std::num::NonZeroUsize;
 use std::thread;
 use std::time::Duration;
 
 use rdkafka::consumer::Consumer as _;
 use telltale_records::{Batch, Outgoing, topics};
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
+pub use flags::LoopFlags;
 pub use metrics::{Metrics, OutcomeLabel, TopicLabel};
 
 use crate::TopicPartition;
@@ -105,9 +107,6 @@ pub enum Health<'a> {
     NotReady(&'a str),
 }
 
-/// Most records of one transaction: more do not fit into the producer's queue at once.
-const MAX_RECORDS: usize = 100_000;
-
 /// What a loop reads, and how.
 #[derive(Debug, Clone)]
 pub struct LoopConfig {
@@ -165,16 +164,6 @@ impl LoopConfig {
     }
 }
 
-/// Reads the setting `--max-records` of a service: 1 to 100,000, what librdkafka queues.
-///
-/// # Errors
-///
-/// Says what is allowed.
-pub fn max_records(text: &str) -> Result<NonZeroUsize, String> {
-    let found = text.parse().ok().filter(|it: &NonZeroUsize| it.get() <= MAX_RECORDS);
-    found.ok_or_else(|| format!("it must be a number from 1 to {MAX_RECORDS}"))
-}
-
 /// Why a loop ended.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -205,7 +194,11 @@ pub fn run<S: Step>(
     metrics: &Metrics,
     make_step: impl Fn(usize) -> S + Sync,
 ) -> Result<(), Error<S::Error>> {
-    check_topics(config, kafka)?;
+    match check_topics(config, kafka) {
+        // The workers wait for Kafka, and say so.
+        Err(error) if error.is_passing() => warn!(%error, "looking for the topics"),
+        other => other?,
+    }
     // Cancelled with the caller's, and by the first worker that ends.
     let stop = stop.child_token();
     let mut result = Ok(());
@@ -238,7 +231,11 @@ pub fn run<S: Step>(
 }
 
 /// Makes sure that every topic exists, so that a missing one is named at start.
-fn check_topics(config: &LoopConfig, kafka: &KafkaConfig) -> Result<(), crate::Error> {
+///
+/// # Errors
+///
+/// Names the topic that is missing, or says that Kafka could not be asked.
+pub fn check_topics(config: &LoopConfig, kafka: &KafkaConfig) -> Result<(), crate::Error> {
     let reader = crate::Reader::open(kafka, crate::Isolation::Committed)?;
     let client = reader.consumer().client();
     for topic in config.topics.iter().chain([&config.dead_letters]) {
