@@ -1,7 +1,7 @@
 # Telltale's commands; `make help` lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo engines up down status build test test-engines soak check check-deploy images bench fmt tools
+.PHONY: help demo engines up down status build test test-engines soak check check-deploy images bench fuzz fmt tools
 
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -74,6 +74,9 @@ images: ## Build an image of each program with docker, podman or buildah (ARGS="
 
 bench: tools ## Measure the hot paths against the naive ways
 	$(CARGO) bench --workspace --benches -- $(ARGS)
+
+fuzz: ## Fuzz what reads the bytes of strangers; without ARGS lists the targets (ARGS="avro --for 60s")
+	@./fuzz/run.sh $(ARGS)
 
 fmt: ## Format all code
 	$(CARGO) fmt --all

@@ -69,8 +69,12 @@ impl Mapping {
         filters.into_iter().map(|filter| Self { filter, ..self.clone() }).collect()
     }
 
-    /// The key of a message on `topic`, or why it has none.
-    pub(crate) fn key_of<'a>(&self, topic: &'a str) -> Result<Option<&'a str>, String> {
+    /// The key of a message on `topic`; `None` where messages are to have none.
+    ///
+    /// # Errors
+    ///
+    /// Says why the topic gives no key: such a message is a dead letter.
+    pub fn key_of<'a>(&self, topic: &'a str) -> Result<Option<&'a str>, String> {
         let key = match self.key {
             Key::Nothing => return Ok(None),
             Key::Topic => Some(topic),
