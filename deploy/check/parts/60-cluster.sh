@@ -112,7 +112,7 @@ services() {
     drained() {
         local node
         node=$(in_telltale get pod telltale-scorer-4 --output 'jsonpath={.spec.nodeName}') &&
-            kubectl drain "$node" --ignore-daemonsets --delete-emptydir-data --force --timeout=2m && until_true 120 scaled 5 &&
+            kubectl drain "$node" --ignore-daemonsets --delete-emptydir-data --force --timeout=10m && until_true 120 scaled 5 &&
             kubectl uncordon "$node"
     }
     step "$name: a drained node's pods come back elsewhere" drained
