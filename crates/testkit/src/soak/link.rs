@@ -159,9 +159,10 @@ struct Pump {
 }
 
 impl Pump {
-    /// The trouble of this connection: some are made for those that were there before.
-    fn trouble(&mut self) -> Trouble {
-        match *self.state.borrow_and_update() {
+    /// The trouble of this connection: some are made for those that were there before. Does not count as seen, so that
+    /// [`Pump::run`] learns of it, too.
+    fn trouble(&self) -> Trouble {
+        match *self.state.borrow() {
             (number, Trouble::Hold { .. } | Trouble::HalfClose) if number == self.born => Trouble::Clear,
             (_, trouble) => trouble,
         }
@@ -174,8 +175,8 @@ impl Pump {
 
     async fn run(mut self) {
         loop {
-            let trouble = self.trouble();
-            match (trouble, self.towards) {
+            self.state.mark_unchanged();
+            match (self.trouble(), self.towards) {
                 (Trouble::Reset, _) => return self.reset(),
                 (Trouble::Error500 | Trouble::Garbage | Trouble::NotJson, _) => return self.reset(),
                 (Trouble::Hold { cut_after }, Towards::Engine) => return self.hold(cut_after).await,
@@ -186,24 +187,23 @@ impl Pump {
                 }
                 _ => {}
             }
+            // What was read is passed on only now: the trouble may have come with it.
+            let whole = match &self.rewrite {
+                Some(rewrite) => match rewrite.whole_frames(&mut self.bytes) {
+                    Some(whole) => whole,
+                    None => return self.reset(),
+                },
+                None => self.bytes.split(),
+            };
+            if !self.pass(whole).await {
+                return self.reset();
+            }
             tokio::select! {
                 changed = self.state.changed() => if changed.is_err() { return },
                 () = self.gone.cancelled(), if self.towards == Towards::Service => return self.discard().await,
-                read = self.from.read_buf(&mut self.bytes) => {
-                    if !matches!(read, Ok(1..)) {
-                        return self.end().await;
-                    }
-                    let whole = match &self.rewrite {
-                        Some(rewrite) => match rewrite.whole_frames(&mut self.bytes) {
-                            Some(whole) => whole,
-                            None => return self.reset(),
-                        },
-                        None => self.bytes.split(),
-                    };
-                    if !self.pass(whole).await {
-                        return self.reset();
-                    }
-                }
+                read = self.from.read_buf(&mut self.bytes) => if !matches!(read, Ok(1..)) {
+                    return self.end().await;
+                },
             }
         }
     }

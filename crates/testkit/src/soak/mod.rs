@@ -238,7 +238,7 @@ fn ends(kafka: &KafkaConfig) -> Result<Vec<i64>> {
 }
 
 /// How lines of `telltale verify` begin that name a violation.
-const VIOLATION: [&str; 11] = [
+const VIOLATION: [&str; 13] = [
     "lost:",
     "duplicated:",
     "of nothing:",
@@ -250,6 +250,8 @@ const VIOLATION: [&str; 11] = [
     "altered:",
     "miscounted:",
     "acknowledged and not",
+    "recomputed:",
+    "by no model:",
 ];
 
 /// Name of a run's folder and report.
