@@ -37,12 +37,13 @@ done
 for it in buildah runc curl python3 objcopy; do command -v "$it" >/dev/null || die "$it is not installed"; done
 
 work=$(mktemp -d)
-declare -A containers pids
+declare -A pids
+containers=()
 failures=0
 end_all() {
     local name
     for name in "${!pids[@]}"; do runc --root "$work/runc" delete --force "$name" >/dev/null 2>&1 || true; done
-    for name in "${!containers[@]}"; do buildah rm "${containers[$name]}" >/dev/null || true; done
+    ((${#containers[@]} == 0)) || buildah rm "${containers[@]}" >/dev/null || true
     rm -rf "$work"
 }
 trap end_all EXIT
@@ -64,7 +65,7 @@ no_more() {
 mounted() {
     local program=$1 container
     container=$(buildah from --pull-never "$registry/$program:$tag") || die "there is no image $registry/$program:$tag: deploy/docker/images.sh"
-    containers[$program]=$container
+    containers+=("$container")
     folder=$(buildah mount "$container")
 }
 of_image() { buildah inspect --type image --format "{{$2}}" "$registry/$1:$tag"; }
