@@ -107,7 +107,7 @@ pub fn source(bytes: &[u8]) {
     assert_eq!((source.to_string().as_bytes(), written.as_slice()), (bytes, bytes));
 }
 
-/// A manifest that is accepted is the same when it is read again.
+/// A manifest that is accepted is accepted again, and about the same model.
 pub fn manifest(bytes: &[u8]) {
     if let Ok(signed) = SignedManifest::parse(bytes) {
         assert_eq!(SignedManifest::parse(&signed.to_bytes()).expect("it was accepted before"), signed);
@@ -115,15 +115,17 @@ pub fn manifest(bytes: &[u8]) {
     }
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let Ok(manifest) = Manifest::parse(text) else { return };
-    assert_eq!(Manifest::parse(&manifest.to_json()).expect("it was accepted before"), manifest);
+    let again = Manifest::parse(&manifest.to_json()).expect("it was accepted before");
+    assert_eq!((again.name, again.version, again.sha256), (manifest.name, manifest.version, manifest.sha256));
 }
 
-/// A prediction that is accepted is written again as the same bytes.
+/// A prediction that is accepted is written in one way, which is read as the same. Other encoders may write its list in blocks.
 pub fn prediction(bytes: &[u8]) {
     let Ok(prediction) = Prediction::read(bytes) else { return };
-    let mut again = Vec::new();
-    prediction.write(&mut again);
-    assert_eq!(again, bytes);
+    let (mut one, mut other) = (Vec::new(), Vec::new());
+    prediction.write(&mut one);
+    Prediction::read(&one).expect("it was accepted before").write(&mut other);
+    assert_eq!(one, other);
 }
 
 /// A specification that is accepted passes its own checks, and says how much a row may lack.

@@ -210,7 +210,9 @@ fn log_recovery() {
     let batch = telltale_testkit::wire::plain(&["one", "two"]);
     let two = [&batch[..], &batch].concat();
     let seed = |which: u8, bytes: &[u8]| [&[which], bytes].concat();
-    let seeds = vec![seed(0, &embedded::journal()), seed(1, &two), seed(2, &batch)];
+    // The last offset there is: the one after it cannot be counted.
+    let last = [&i64::MAX.to_be_bytes()[..], &batch[8..]].concat();
+    let seeds = vec![seed(0, &embedded::journal()), seed(1, &two), seed(2, &batch), seed(1, &last)];
     holds("log_recovery", seeds, 100, embedded::recovery);
 }
 

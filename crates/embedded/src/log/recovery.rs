@@ -97,7 +97,10 @@ fn read_in(
 fn good_batch(bytes: &[u8], end: i64) -> Option<Header> {
     let header = Header::read(bytes)?;
     let batch = bytes.get(..header.size())?;
-    let in_order = header.base_offset >= end && header.last_offset_delta >= 0;
+    // The check sum does not cover the offset: one beyond all others is damage, and none could follow it.
+    let last = header.base_offset.checked_add(i64::from(header.last_offset_delta));
+    let follows = last.is_some_and(|it| it < i64::MAX);
+    let in_order = header.base_offset >= end && header.last_offset_delta >= 0 && follows;
     (bytes.len() >= SMALLEST_BATCH && header.magic == 2 && in_order && batch::crc(batch) == header.crc)
         .then_some(header)
 }
