@@ -63,7 +63,8 @@ mod tests {
         let passes = |it: &Error| it.kind() == ErrorKind::TimedOut;
         let tried = service.keep_trying("kafka", passes, || {
             let answer = answers.pop().unwrap();
-            assert_eq!(service.unready().is_empty(), answers.len() == 2, "it says that it waits");
+            let says = service.unready().iter().any(|it| it.starts_with("kafka: "));
+            assert_eq!(says, answers.len() < 2, "it says that it waits");
             answer.map_err(Error::from)
         });
         assert_eq!((tried.unwrap(), service.unready()), (Some(7), vec![]));
