@@ -20,7 +20,7 @@ const CARS: usize = 20;
 /// Healthy reading number `number`: its car and its value, every other one in Avro.
 fn healthy(corpus: &Corpus, number: usize) -> (String, Vec<u8>) {
     let mut value = Vec::new();
-    if number % 2 == 0 {
+    if number.is_multiple_of(2) {
         value.extend_from_slice(HEALTHY.as_bytes());
     } else {
         framing::write_header(corpus.healthy_id, &mut value);
