@@ -112,7 +112,7 @@ fn after_a_kill_the_log_adds_up_and_the_next_run_goes_on_with_the_model() {
     let (data, path) = (folder.path().join("data"), folder.path().join("s.json"));
     let (data, path_text) = (data.to_str().unwrap(), path.to_str().unwrap());
     let mut running = Running::start(&demo(&["--data", data]));
-    running.wait_for("model 1 in force");
+    let first = running.wait_for("model 1 in force");
     running.wait_for("scoring");
     running.kill();
     let text = succeed(&["verify", "--data", data]);
@@ -123,7 +123,13 @@ fn after_a_kill_the_log_adds_up_and_the_next_run_goes_on_with_the_model() {
     assert!(status.success(), "{text}");
     let summary = summary(&path);
     assert_eq!((count(&summary, "lost"), count(&summary, "duplicated")), (0, 0), "{text}");
-    assert_eq!(summary["models"][0]["version"], 1, "it went on with the model it had\n{text}");
+    // It goes on with the model it had, unless the trainer finds the next version due at once and is quicker than the scorer:
+    // had the model been lost, another one would be version 1.
+    let model = &summary["models"][0];
+    match model["version"].as_u64() {
+        Some(1) => assert!(first.contains(model["sha256"].as_str().unwrap()), "{first}\n{text}"),
+        version => assert_eq!(version, Some(2), "{text}"),
+    }
     let text = succeed(&["verify", "--data", data, "--drained"]);
     assert!(text.contains("0 on their way, 0 lost, 0 outcomes too many"), "{text}");
 }
