@@ -18,7 +18,8 @@ fn runtime() -> Runtime {
 fn echo() -> (SocketAddr, Receiver<Vec<u8>>) {
     let listener = Listener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let (tx, rx) = sync_channel(1000);
+    // Room for all bytes of a test, one by one: a test that looks at none of them must not hold the server up.
+    let (tx, rx) = sync_channel(20_000);
     thread::spawn(move || {
         for stream in listener.incoming() {
             let (mut stream, tx) = (stream.unwrap(), tx.clone());
