@@ -57,12 +57,20 @@ impl ByHand {
     }
 }
 
-fn text(text: &str) -> Vec<u8> {
+/// A text as MQTT writes it: its length in two bytes, then its bytes.
+///
+/// # Panics
+///
+/// Panics when it is longer than MQTT allows.
+#[must_use]
+pub fn text(text: &str) -> Vec<u8> {
     let length = u16::try_from(text.len()).expect("MQTT knows texts of up to 65,535 bytes");
     [&length.to_be_bytes()[..], text.as_bytes()].concat()
 }
 
-fn variable(mut value: usize) -> Vec<u8> {
+/// A length as MQTT writes it: seven bits a byte, the lowest first.
+#[must_use]
+pub fn variable(mut value: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     loop {
         let byte = (value & 0x7f) as u8;

@@ -1,5 +1,7 @@
 //! The packets of MQTT 3.1.1 and 5 as a client writes and reads them, byte by byte: no client library is asked for its opinion.
 
+pub(crate) use telltale_testkit::by_hand::{text, variable};
+
 /// Version of the protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Version {
@@ -84,24 +86,8 @@ pub(crate) fn packet(first: u8, body: &[u8]) -> Vec<u8> {
     [&[first][..], &variable(body.len()), body].concat()
 }
 
-pub(crate) fn text(text: &str) -> Vec<u8> {
-    binary(text.as_bytes())
-}
-
 pub(crate) fn binary(bytes: &[u8]) -> Vec<u8> {
     [&u16::try_from(bytes.len()).unwrap().to_be_bytes()[..], bytes].concat()
-}
-
-pub(crate) fn variable(mut value: usize) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    loop {
-        let byte = (value & 0x7f) as u8;
-        value >>= 7;
-        bytes.push(if value > 0 { byte | 0x80 } else { byte });
-        if value == 0 {
-            return bytes;
-        }
-    }
 }
 
 /// A list of properties with its length; nothing in 3.1.1, which has none.
