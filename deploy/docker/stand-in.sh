@@ -3,7 +3,8 @@
 # where no registry of images can be reached; for checks, never for images that go anywhere.
 #
 #   this machine: /usr, Rust, cargo's registry (mounted, read-only) ─┐
-#   cargo-chef, cargo-auditable at the Dockerfile's versions ────────┴─▶ docker.io/library/rust:…, and the words for images.sh
+#   cargo-chef, cargo-auditable at the Dockerfile's versions ────────┼─▶ docker.io/library/rust:…, and the words for images.sh
+#   what was compiled so far (mounted): a build that is cut goes on ─┘
 #
 #   usage: unshare --net deploy/docker/images.sh … -- $(deploy/docker/stand-in.sh)
 # Needs buildah, run by root, a machine of Debian 12 with the Dockerfile's version of Rust, and every crate of Cargo.lock fetched.
@@ -21,6 +22,9 @@ wanted=${base##*:} && wanted=${wanted%%-*}
 [[ $(rustc --version) == "rustc $wanted."* ]] || die "$base has Rust $wanted, but here is $(rustc --version)"
 
 cargo install --quiet --locked --root "$cache" "${crates[@]}" >&2
+# Files in a layer have the commit's time, by which cargo cannot tell what has changed: our own crates begin anew.
+mkdir -p "$cache/target"
+rm -rf "$cache"/target/dist/.fingerprint/telltale-*
 
 root=$(mktemp -d)
 trap 'rm -rf "$root"' EXIT
@@ -42,4 +46,4 @@ buildah config --env PATH=/stand-in:/cargo/bin:/toolchain/bin:/usr/bin:/bin --en
     --env CARGO_NET_OFFLINE=true "$container" >&2
 buildah commit --quiet --rm "$container" "$base" >&2
 
-echo "--pull=never --isolation=chroot --volume=/usr:/usr:ro --volume=$toolchain:/toolchain:ro --volume=$registry:/cargo/registry:ro"
+echo "--pull=never --isolation=chroot --volume=/usr:/usr:ro --volume=$toolchain:/toolchain:ro --volume=$registry:/cargo/registry:ro --volume=$cache/target:/source/target"
