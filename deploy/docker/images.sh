@@ -31,6 +31,8 @@ while (($# > 0)); do
     shift
 done
 ((${#programs[@]} > 0)) || programs=("${all[@]}")
+compiled=("${programs[@]/#/--bin telltale-}")
+compiled=("${compiled[@]/%telltale-telltale/telltale}")
 [[ $tag != latest ]] || die "an image needs a version; the chart refuses latest"
 
 # Docker is two programs: its client alone builds nothing.
@@ -47,6 +49,7 @@ revision=$(git -C "$root" rev-parse HEAD 2>/dev/null || echo unknown)
 seconds=$(git -C "$root" show -s --format=%ct HEAD 2>/dev/null || echo 0)
 arguments=(
     --file "$here/Dockerfile"
+    --build-arg "PROGRAMS=${compiled[*]}"
     --build-arg "VERSION=$tag"
     --build-arg "REVISION=$revision"
     --build-arg "CREATED=$(date --utc --date="@$seconds" +%Y-%m-%dT%H:%M:%SZ)"
