@@ -6,31 +6,8 @@
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-root=$(cd "$here/../.." && pwd)
-all=(simulator bridge preprocessor trainer scorer telltale)
-
-die() { echo "images.sh: $*" >&2 && exit 2; }
-
-registry=telltale push=no programs=() more=()
-tag=$(sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"$/\1/p' "$root/Cargo.toml")
-while (($# > 0)); do
-    case $1 in
-        --registry | --tag)
-            (($# > 1)) || die "$1 has no value"
-            if [[ $1 == --registry ]]; then registry=${2%/}; else tag=$2; fi
-            shift
-            ;;
-        --push) push=yes ;;
-        --) shift && more=("$@") && break ;;
-        -*) die "unknown option $1; there are --registry PATH, --tag TAG and --push" ;;
-        *)
-            [[ " ${all[*]} " == *" $1 "* ]] || die "there is no image $1, but: ${all[*]}"
-            programs+=("$1")
-            ;;
-    esac
-    shift
-done
-((${#programs[@]} > 0)) || programs=("${all[@]}")
+# shellcheck source=arguments.sh
+. "$here/arguments.sh"
 compiled=("${programs[@]/#/--bin telltale-}")
 compiled=("${compiled[@]/%telltale-telltale/telltale}")
 [[ $tag != latest ]] || die "an image needs a version; the chart refuses latest"

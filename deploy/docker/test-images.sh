@@ -7,32 +7,14 @@
 #   usage: test-images.sh [--registry PATH] [--tag TAG] [PROGRAM]...       by root; needs buildah, runc, curl, python3 and objcopy
 set -euo pipefail
 
-root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
-all=(simulator bridge preprocessor trainer scorer telltale)
+# shellcheck source=arguments.sh
+. "$(dirname "${BASH_SOURCE[0]}")/arguments.sh"
+[[ $push == no && ${#more[@]} == 0 ]] || die "images are tested here, not built or pushed"
 # Megabytes. The preprocessor holds a database engine, the command line holds everything.
 declare -A most=([simulator]=40 [bridge]=40 [trainer]=40 [scorer]=40 [preprocessor]=150 [telltale]=200)
 # The chart's: drainSeconds and ten more.
 grace=30
 
-die() { echo "test-images.sh: $*" >&2 && exit 2; }
-registry=telltale programs=()
-tag=$(sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"$/\1/p' "$root/Cargo.toml")
-while (($# > 0)); do
-    case $1 in
-        --registry | --tag)
-            (($# > 1)) || die "$1 has no value"
-            if [[ $1 == --registry ]]; then registry=${2%/}; else tag=$2; fi
-            shift
-            ;;
-        -*) die "unknown option $1; there are --registry PATH and --tag TAG" ;;
-        *)
-            [[ " ${all[*]} " == *" $1 "* ]] || die "there is no image $1, but: ${all[*]}"
-            programs+=("$1")
-            ;;
-    esac
-    shift
-done
-((${#programs[@]} > 0)) || programs=("${all[@]}")
 ((EUID == 0)) || die "runc needs root here"
 for it in buildah runc curl python3 objcopy; do command -v "$it" >/dev/null || die "$it is not installed"; done
 
@@ -94,7 +76,8 @@ described() {
     is "files that others may write" "" "$(find "$folder" -xdev -type f -perm /022)"
     is "files with the privileges of their owner" "" "$(find "$folder" -xdev -type f -perm /6000)"
     is "shells" "" "$(find "$folder" -xdev -name '*sh' -perm /111 -type f)"
-    is "version" "$tag" "$(label "$program" version)"
+    is "--version" "$version" "$(chroot --userspec=65532:65532 "$folder" "$entry" --version | awk '{ print $NF }')"
+    is "label version" "$tag" "$(label "$program" version)"
     for it in title description vendor licenses revision created; do
         [[ -n $(label "$program" "$it") ]] || is "label $it" "a text" "none"
     done
