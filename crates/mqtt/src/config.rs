@@ -33,8 +33,8 @@ pub struct MqttConfig {
     pub mqtt_tls: bool,
 
     /// File with the certificates (PEM) of the authorities that may vouch for the broker; the system's if absent
-    #[arg(long, env = "MQTT_CA_FILE", requires = "mqtt_tls", value_name = "FILE")]
-    pub mqtt_ca_file: Option<PathBuf>,
+    #[arg(long, env = "MQTT_CA", requires = "mqtt_tls", value_name = "FILE")]
+    pub mqtt_ca: Option<PathBuf>,
 
     /// Longest silence before a ping, from 1s to 18h
     #[arg(long, env = "MQTT_KEEP_ALIVE", default_value = "30s", value_name = "DURATION")]
@@ -101,7 +101,7 @@ pub enum ConfigError {
         source: std::io::Error,
     },
     /// The authority is not a PEM certificate.
-    #[error("reading a PEM certificate from {path:?}, given by --mqtt-ca-file")]
+    #[error("reading a PEM certificate from {path:?}, given by --mqtt-ca")]
     Authority {
         /// The file.
         path: PathBuf,
@@ -170,7 +170,7 @@ impl MqttConfig {
             ("--mqtt-version", version),
             ("--mqtt-user", self.mqtt_user.clone()),
             ("--mqtt-password-file", path(&self.mqtt_password_file)),
-            ("--mqtt-ca-file", path(&self.mqtt_ca_file)),
+            ("--mqtt-ca", path(&self.mqtt_ca)),
             ("--mqtt-keep-alive", Some(self.mqtt_keep_alive.to_string())),
         ];
         let tls = self.mqtt_tls.then(|| "--mqtt-tls".to_owned());
@@ -192,7 +192,7 @@ impl MqttConfig {
             (Some(user), Some(path)) => Some((user.clone(), password(path)?)),
             _ => None,
         };
-        let tls = if self.mqtt_tls { Some(connector(self.mqtt_ca_file.as_deref())?) } else { None };
+        let tls = if self.mqtt_tls { Some(connector(self.mqtt_ca.as_deref())?) } else { None };
         Ok(Endpoint { address: self.mqtt.clone(), version: self.mqtt_version, credentials, tls, keep_alive })
     }
 }
@@ -209,7 +209,7 @@ fn password(path: &Path) -> Result<String, ConfigError> {
 fn connector(authority: Option<&Path>) -> Result<native_tls::TlsConnector, ConfigError> {
     let mut builder = native_tls::TlsConnector::builder();
     if let Some(path) = authority {
-        let pem = read("--mqtt-ca-file", path)?;
+        let pem = read("--mqtt-ca", path)?;
         let authority = |source| ConfigError::Authority { path: path.to_owned(), source };
         // OpenSSL takes a file without any for an empty bundle, but says what is wrong with a single one.
         let mut certificates = native_tls::Certificate::stack_from_pem(&pem).map_err(authority)?;
@@ -256,7 +256,7 @@ mod tests {
 
     #[test]
     fn settings_come_back_from_the_flags_they_give() {
-        let flags = "--mqtt a:1 --mqtt-version 3.1.1 --mqtt-user me --mqtt-password-file secret --mqtt-ca-file ca.pem \
+        let flags = "--mqtt a:1 --mqtt-version 3.1.1 --mqtt-user me --mqtt-password-file secret --mqtt-ca ca.pem \
             --mqtt-keep-alive 7s --mqtt-tls";
         let flags: Vec<&str> = flags.split_whitespace().collect();
         assert_eq!(parse(&flags).unwrap().flags(), flags);
@@ -293,7 +293,7 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "nonsense").unwrap();
         let path = file.path().to_str().unwrap();
-        let error = parse(&["--mqtt-tls", "--mqtt-ca-file", path]).unwrap().endpoint().unwrap_err();
-        assert!(error.to_string().contains("--mqtt-ca-file"), "{error}");
+        let error = parse(&["--mqtt-tls", "--mqtt-ca", path]).unwrap().endpoint().unwrap_err();
+        assert!(error.to_string().contains("--mqtt-ca"), "{error}");
     }
 }

@@ -25,7 +25,7 @@ pub enum Fault {
     },
     /// The broker's certificate is not trusted; trying again with the same settings is pointless.
     #[error(
-        "the broker does not show a certificate that is trusted{complaint}: check --mqtt-ca-file, and that the \
+        "the broker does not show a certificate that is trusted{complaint}: check --mqtt-ca, and that the \
          certificate is for the host in --mqtt and has not expired"
     )]
     Untrusted {

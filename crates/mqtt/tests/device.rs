@@ -232,7 +232,7 @@ async fn messages_come_to_devices_that_subscribe() {
 async fn tls_is_spoken_with_the_authority_that_was_given_and_no_other() {
     let broker = broker();
     let (address, authority) = tls_front(broker.address()).await;
-    for (flags, expected) in [(vec!["--mqtt-ca-file", &authority], true), (vec![], false)] {
+    for (flags, expected) in [(vec!["--mqtt-ca", &authority], true), (vec![], false)] {
         for host in ["localhost", "127.0.0.1"] {
             let mqtt = format!("{host}:{}", address.port());
             let config = mqtt_config(&[&["--mqtt", &mqtt, "--mqtt-tls"], &flags[..]].concat());

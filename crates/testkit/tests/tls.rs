@@ -98,14 +98,13 @@ fn a_device_trusts_the_right_broker_only() {
     for version in ["3.1.1", "5"] {
         let attempt = |front: SocketAddr, authority: &str| {
             let front = front.to_string();
-            let flags =
-                ["--mqtt", &front, "--mqtt-version", version, "--mqtt-tls", "--mqtt-ca-file", authority];
+            let flags = ["--mqtt", &front, "--mqtt-version", version, "--mqtt-tls", "--mqtt-ca", authority];
             publish(&settings(&flags).mqtt).map_err(|fault| {
                 assert!(fault.is_permanent(), "trying again is pointless: {fault}");
                 fault.to_string()
             })
         };
-        each_case(Some(engines.mqtt()), &CASES, attempt, "check --mqtt-ca-file");
+        each_case(Some(engines.mqtt()), &CASES, attempt, "check --mqtt-ca");
     }
 }
 

@@ -72,7 +72,7 @@ program_settings() {
     local folder user=$1
     folder=$(security_folder)
     case $user in bridge | scorer | cli | simulator | admin)
-        printf '%s\n' "MQTT=127.0.0.1:$mqtt_port" MQTT_TLS=true "MQTT_CA_FILE=$folder/authority.pem" \
+        printf '%s\n' "MQTT=127.0.0.1:$mqtt_port" MQTT_TLS=true "MQTT_CA=$folder/authority.pem" \
             "MQTT_USER=$user" "MQTT_PASSWORD_FILE=$(password_file "$user")"
         ;;
     esac

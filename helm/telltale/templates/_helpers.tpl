@@ -109,7 +109,7 @@ The environment of a program: the variables of its `--help`, in order of their n
   {{- if $mqtt.tls -}}
     {{- $_ := set $env "MQTT_TLS" "true" -}}
     {{- if $mqtt.caSecret.name -}}
-      {{- $_ := set $env "MQTT_CA_FILE" "/etc/telltale/mqtt/ca.crt" -}}
+      {{- $_ := set $env "MQTT_CA" "/etc/telltale/mqtt/ca.crt" -}}
     {{- end -}}
   {{- end -}}
 {{- end -}}

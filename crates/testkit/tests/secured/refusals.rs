@@ -48,14 +48,14 @@ fn each_wrong_setting_gives_one_clear_error() {
                 "kafka-acls",
             ],
         ),
-        ("bridge", &[("MQTT_CA_FILE", &stranger)], [untrusted, &broker, "--mqtt-ca-file"]),
-        ("bridge", &[("MQTT", &expired)], ["certificate has expired", &expired, "--mqtt-ca-file"]),
+        ("bridge", &[("MQTT_CA", &stranger)], [untrusted, &broker, "--mqtt-ca"]),
+        ("bridge", &[("MQTT", &expired)], ["certificate has expired", &expired, "--mqtt-ca"]),
         (
             "bridge",
             &[("MQTT_PASSWORD_FILE", &wrong)],
             ["BadUserNamePassword", &broker, "--mqtt-password-file"],
         ),
-        ("simulator", &[("MQTT_CA_FILE", &stranger)], [untrusted, &broker, "--mqtt-ca-file"]),
+        ("simulator", &[("MQTT_CA", &stranger)], [untrusted, &broker, "--mqtt-ca"]),
         (
             "simulator",
             &[("MQTT_PASSWORD_FILE", &wrong)],
@@ -104,7 +104,7 @@ fn each_wrong_setting_gives_one_clear_error() {
 #[test]
 fn a_client_without_tls_is_told_so_and_goes_on_trying() {
     let secured = Secured::fresh();
-    let settings = secured.but("bridge", &[("MQTT_TLS", ""), ("MQTT_CA_FILE", "")]);
+    let settings = secured.but("bridge", &[("MQTT_TLS", ""), ("MQTT_CA", "")]);
     let mut bridge = secured.start("telltale-bridge", &settings, &[]);
     bridge.says("does it want TLS (--mqtt-tls)?");
     assert!(bridge.end().0.success());
