@@ -80,3 +80,25 @@ fn topics_of_every_language_and_unknown_acknowledgements_are_no_harm() {
     assert_eq!(answer[10..], *b"\x70\x03\x00\x09\x92\xb0\x04\x00\x01\x00\x11\xd0\x00");
     assert!(serves(&broker));
 }
+
+#[test]
+fn a_client_that_reads_nothing_is_cut_off_although_an_answer_waits_for_it() {
+    let broker = start(Config::default()).unwrap();
+    let opened = |bytes: &[u8]| {
+        let mut stream = TcpStream::connect(broker.address()).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        stream.write_all(bytes).unwrap();
+        stream.read_exact(&mut [0; 9]).unwrap(); // CONNACK and SUBACK
+        stream
+    };
+    // A keep-alive of a second, and a will.
+    let connect = b"\x10\x13\x00\x04MQTT\x04\x06\x00\x01\x00\x01d\x00\x01w\x00\x01x";
+    let _deaf = opened(&[&connect[..], b"\x82\x06\x00\x01\x00\x01t\x00"].concat());
+    let mut watcher = opened(&[CONNECT_4, b"\x82\x06\x00\x01\x00\x01w\x00"].concat());
+    // More than fits into the buffers of any connection.
+    let publish = [&b"\x30\x83\x80\x80\x08\x00\x01t"[..], &[0; 16 << 20]].concat();
+    watcher.write_all(&publish).unwrap();
+    let mut will = [0; 6];
+    watcher.read_exact(&mut will).unwrap();
+    assert_eq!(&will, b"\x30\x04\x00\x01wx");
+}

@@ -196,6 +196,8 @@ impl Connection {
         let relieved = Rc::clone(&self.hub.borrow().relieved);
         let wake = Rc::clone(&self.session.wake);
         let mut heard = Instant::now();
+        // When the client last took something, or nothing waited for it.
+        let mut took = Instant::now();
         let deadline = sleep(silence.unwrap_or(Duration::from_secs(u32::MAX.into())));
         tokio::pin!(deadline);
         let (mut reader, mut writer) = stream.split();
@@ -207,8 +209,12 @@ impl Connection {
             if self.hub.borrow_mut().session(self.session.key, self.session.connection).is_none() {
                 return End::TakenOver;
             }
+            if self.output.is_empty() {
+                took = Instant::now();
+            }
             self.hub.borrow_mut().fill(self.session.key, self.peer, &mut self.output);
-            let full = self.output.len() > UNWRITTEN_BYTES || (self.held && self.input.len() > HELD_BYTES);
+            let unread = self.output.len() > UNWRITTEN_BYTES;
+            let full = unread || (self.held && self.input.len() > HELD_BYTES);
             if self.input.capacity() - self.input.len() < READ_BYTES / 4 {
                 self.input.reserve(READ_BYTES);
             }
@@ -217,7 +223,7 @@ impl Connection {
                 biased;
                 written = writer.write_buf(&mut self.output), if !self.output.is_empty() => match written {
                     Ok(0) => return End::Closed,
-                    Ok(_) => {}
+                    Ok(_) => took = Instant::now(),
                     Err(error) => return End::Io(error),
                 },
                 read = reader.read_buf(&mut self.input), if !full => match read {
@@ -229,8 +235,11 @@ impl Connection {
                 () = room, if self.held => {}
                 () = sleep(RETRY), if self.held => {}
                 () = &mut deadline, if silence.is_some() => {
-                    let due = heard + silence.unwrap_or_default();
-                    if due <= Instant::now() && !full {
+                    let silence = silence.unwrap_or_default();
+                    let due = heard + silence;
+                    // One that is not listened to is not silent, unless it takes nothing either.
+                    let gone = !full || (unread && took + silence <= Instant::now());
+                    if due <= Instant::now() && gone {
                         return End::Silent;
                     }
                     deadline.as_mut().reset(due.max(Instant::now() + RETRY));

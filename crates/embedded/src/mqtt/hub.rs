@@ -244,9 +244,15 @@ impl Hub {
             } else {
                 self.retained.get(text).into_iter().collect()
             };
+            let mut left_out = 0;
             for message in kept {
-                session.enqueue(message, &subscription, true);
+                if session.queued_bytes > self.limits.queued_bytes {
+                    left_out += 1;
+                } else {
+                    session.enqueue(message, &subscription, true);
+                }
             }
+            self.count_dropped(key, left_out, "its queue is full");
         }
         if group.is_some() {
             self.take_over(key);
@@ -380,5 +386,11 @@ mod tests {
         hub.offer(None, &message("big", 1, true, &[0; 2000]));
         assert!(hub.retained.is_empty());
         assert_eq!(subscribe(&mut hub, two.key, "a/#/b", 1), [0x8f]);
+        hub.offer(None, &message("a/b", 1, true, b"kept"));
+        for _ in 0..50 {
+            subscribe(&mut hub, two.key, "a/b", 1);
+        }
+        let two = hub.session(two.key, two.connection).unwrap();
+        assert!(two.queued_bytes < 1000 && two.dropped > 40, "who asks again and again gets a queue full");
     }
 }
