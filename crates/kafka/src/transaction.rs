@@ -7,13 +7,17 @@
 //! librdkafka makes a request again by itself when its connection ends before the answer. The first may be on its way
 //! still, and Kafka takes a late commit for that of the next transaction (KAFKA-17754): a producer that was cut off
 //! ends its transaction and is made anew, which fences whatever comes late.
+//!
+//! Kafka itself fences a producer whose transaction took longer than its time, as one does that stood still or whose Kafka
+//! was away. Nobody has taken its place then: such a transaction is in doubt, and so its producer is made anew.
 
 mod deliveries;
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::TopicPartitionList;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
@@ -69,8 +73,12 @@ impl Failure {
 pub(crate) struct TransactionalProducer {
     producer: Arc<BaseProducer<Deliveries>>,
     initialised: bool,
-    /// Longest time for a transaction, and for its abort.
+    /// After which time Kafka aborts an open transaction and fences its producer.
+    timeout: Duration,
+    /// Longest time for a transaction, and for its abort: shorter than `timeout`.
     patience: Duration,
+    /// When the newest transaction began.
+    begun: Cell<Instant>,
     /// Brings deadlines nearer.
     shutdown: CancellationToken,
     /// Ends the event thread.
@@ -120,7 +128,17 @@ impl TransactionalProducer {
                 .spawn(poll)
                 .map_err(|source| Error::Thread { name, source })?
         };
-        Ok(Self { producer, initialised: false, patience, shutdown, stop, events: Some(events) })
+        let begun = Cell::new(Instant::now());
+        Ok(Self {
+            producer,
+            initialised: false,
+            timeout,
+            patience,
+            begun,
+            shutdown,
+            stop,
+            events: Some(events),
+        })
     }
 
     /// Settles what an earlier producer of the same id left open and fences it; may be called again.
@@ -149,6 +167,16 @@ impl TransactionalProducer {
     ///
     /// Each record for which `alone` holds travels in a request of its own, so that a refusal concerns it only.
     pub(crate) fn commit(
+        &self,
+        out: &Outgoing,
+        offsets: Option<(&TopicPartitionList, &ConsumerGroupMetadata)>,
+        alone: impl Fn(OutgoingRecord<'_>) -> bool,
+    ) -> Result<(), Failure> {
+        self.begun.set(Instant::now());
+        self.try_commit(out, offsets, alone).map_err(|it| self.unless_overdue(it))
+    }
+
+    fn try_commit(
         &self,
         out: &Outgoing,
         offsets: Option<(&TopicPartitionList, &ConsumerGroupMetadata)>,
@@ -183,6 +211,20 @@ impl TransactionalProducer {
     ///
     /// Returns the records that their topics refuse, by index: the same transaction would fail again.
     pub(crate) fn abort(&self) -> Result<Vec<(usize, KafkaError)>, Failure> {
+        self.try_abort().map_err(|it| self.unless_overdue(it))
+    }
+
+    /// `failure`, but a producer that Kafka fenced because its transaction took too long is not at its end.
+    fn unless_overdue(&self, failure: Failure) -> Failure {
+        match failure {
+            Failure::Fatal(source) if is_fenced(&source) && self.begun.get().elapsed() >= self.timeout => {
+                Failure::Doubt(source)
+            }
+            other => other,
+        }
+    }
+
+    fn try_abort(&self) -> Result<Vec<(usize, KafkaError)>, Failure> {
         let deadline = &Deadline::new(self.patience, &self.shutdown);
         self.withdraw(deadline)?;
         again(deadline, |left| self.producer.abort_transaction(left))?;
@@ -327,6 +369,15 @@ fn classify(error: KafkaError) -> Failure {
     }
 }
 
+/// Whether an error says that Kafka takes nothing from this producer any more, since there is a newer epoch of its id.
+pub(crate) fn is_fenced(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(
+        error.rdkafka_error_code(),
+        Some(Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch)
+    )
+}
+
 /// Whether a code says that this record, and not the way to Kafka, is the trouble.
 fn refused(code: RDKafkaErrorCode) -> bool {
     use RDKafkaErrorCode as Code;
@@ -354,27 +405,5 @@ pub(crate) fn base_record<'a, T: rdkafka::util::IntoOpaque>(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_unanswered_request_is_in_doubt() {
-        for code in [RDKafkaErrorCode::OperationTimedOut, RDKafkaErrorCode::BrokerTransportFailure] {
-            assert!(matches!(classify(KafkaError::Flush(code)), Failure::Doubt(_)), "{code:?}");
-        }
-    }
-
-    #[test]
-    fn a_fenced_producer_is_at_its_end() {
-        for code in [RDKafkaErrorCode::Fenced, RDKafkaErrorCode::Fatal] {
-            assert!(matches!(classify(KafkaError::Global(code)), Failure::Fatal(_)), "{code:?}");
-        }
-    }
-
-    #[test]
-    fn only_faults_of_the_record_itself_are_refusals() {
-        assert!(refused(RDKafkaErrorCode::MessageSizeTooLarge));
-        assert!(!refused(RDKafkaErrorCode::MessageTimedOut));
-        assert!(!refused(RDKafkaErrorCode::NotEnoughReplicas));
-    }
-}
+#[path = "transaction_tests.rs"]
+mod tests;

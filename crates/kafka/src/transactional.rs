@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::ConsumerGroupMetadata;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::KafkaError;
 use telltale_records::Outgoing;
 use telltale_records::outgoing::OutgoingRecord;
 use tokio_util::sync::CancellationToken;
@@ -14,7 +14,7 @@ use crate::backoff::{Backoff, sleep};
 use crate::config::KafkaConfig;
 use crate::denial::{denied, is_denial};
 use crate::error::Error;
-use crate::transaction::{Failure, TransactionalProducer};
+use crate::transaction::{Failure, TransactionalProducer, is_fenced};
 
 /// Longest time of one attempt to start the producer: how late a stop may be noticed.
 const INITIALISE: Duration = Duration::from_secs(2);
@@ -188,12 +188,11 @@ fn start(
 
 /// The error of a client that is at its end.
 pub(crate) fn fatal(kafka: &KafkaConfig, transactional_id: &str, attempt: &str, source: KafkaError) -> Error {
-    use RDKafkaErrorCode as Code;
+    if is_fenced(&source) {
+        return Error::Fenced { transactional_id: transactional_id.to_owned(), source };
+    }
     let by = format!("{attempt} as {transactional_id}");
     match source.rdkafka_error_code() {
-        Some(Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch) => {
-            Error::Fenced { transactional_id: transactional_id.to_owned(), source }
-        }
         Some(code) if is_denial(code) => denied(kafka, by, source),
         _ => Error::Fatal { attempt: by, source },
     }

@@ -236,7 +236,8 @@ fn a_bounded_delivery_time_ends_in_a_report_while_kafka_is_away() {
     engine.stop();
     producer.send(NewRecord { topic, value: Some(b"lost"), ..NewRecord::default() }, 1).unwrap();
     let error = producer.flush(Duration::ZERO).unwrap_err().to_string();
-    assert!(error.contains("delivering the last 1 records failed (is Kafka reachable at"), "{error}");
+    // librdkafka may count an error that is not reported yet, too.
+    assert!(error.contains("delivering the last ") && error.contains("(is Kafka reachable at"), "{error}");
     let (_, outcome) = outcomes.recv_timeout(PATIENCE).unwrap();
     assert!(matches!(outcome, Err(SendError::Undelivered { .. })), "{outcome:?}");
 }

@@ -189,6 +189,7 @@ impl<S: Step> Worker<'_, S> {
             self.out = self.refusals.replace(&self.out, self.held.batches(), dead_letters, service);
         }
         let Some(group) = self.consumer.group_metadata() else {
+            self.start_over();
             self.back_off("reading the group's generation", &KafkaError::NoMessageReceived);
             return Ok(());
         };

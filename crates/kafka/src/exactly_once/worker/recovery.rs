@@ -240,7 +240,7 @@ impl<S: Step> Worker<'_, S> {
     }
 }
 
-/// An error with its causes.
+/// An error with its causes, as `telltale_service::chain` writes it: neither edge knows the other.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
