@@ -11,6 +11,7 @@
 #![warn(clippy::print_stdout)] // Nobody may read it any more: `output` knows what to do then.
 
 pub mod cli;
+pub mod clock;
 pub mod commands;
 pub mod dead_letters;
 pub mod demo;

@@ -205,7 +205,7 @@ impl Follower {
         self.tell(checker);
         if round?.settled {
             self.service.ready(TOPICS);
-            let now = crate::demo::watch::now_ms() / 1000;
+            let now = crate::clock::now_ms() / 1000;
             self.metrics.last_settled.set(now);
         }
         Ok(())

@@ -134,7 +134,7 @@ fn a_hostile_file_is_named_by_line_and_column_and_nothing_is_sent() {
         (good.lines().next().unwrap().as_bytes().to_vec(), &[], &["no reading below it"]),
         (good.clone().into_bytes(), &["--topic", "no-such-topic"], &["topic no-such-topic does not exist"]),
         // The file is of 2026-01-01.
-        (good.clone().into_bytes(), &["--topic", week], &["keeps no more than 7days", "--last-at now"]),
+        (good.clone().into_bytes(), &["--topic", week], &["keeps no more than 7 days", "--last-at now"]),
     ];
     for (bytes, flags, expected) in cases {
         std::fs::write(&path, &bytes).unwrap();

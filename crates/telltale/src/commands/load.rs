@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Error;
 use crate::cli::{LastAt, LoadArgs};
-use crate::demo::watch::now_ms;
+use crate::clock::now_ms;
 use crate::load::LoadError;
 use crate::load::mapping::Mapping;
 use crate::load::plan::Plan;
@@ -142,7 +142,7 @@ fn shift(args: &LoadArgs, survey: &Survey) -> Result<i64, LoadError> {
     let settings = Topics::open(&args.kafka)?.describe(&args.topic)?;
     let kept: Option<i64> = settings.get("retention.ms").and_then(|it| it.parse().ok()).filter(|it| *it > 0);
     if let Some(kept) = kept.filter(|kept| first < now - kept) {
-        let kept = humantime::format_duration(Duration::from_millis(kept.unsigned_abs()));
+        let kept = in_words(Duration::from_millis(kept.unsigned_abs()));
         let problem = format!("{readings}, but {} keeps no more than {kept}", args.topic);
         return Err(LoadError::Times { problem });
     }
@@ -151,6 +151,12 @@ fn shift(args: &LoadArgs, survey: &Survey) -> Result<i64, LoadError> {
         return Err(LoadError::Times { problem });
     }
     Ok(0)
+}
+
+/// A long time for a person: humantime writes `7days`.
+fn in_words(time: Duration) -> String {
+    let text = humantime::format_duration(time).to_string();
+    ["day", "month", "year"].into_iter().fold(text, |text, unit| text.replace(unit, &format!(" {unit}")))
 }
 
 fn describe(path: &Path, survey: &Survey, shift_ms: i64) -> String {

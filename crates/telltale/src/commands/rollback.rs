@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Error;
 use super::models::{Known, each, manifest};
-use crate::demo::watch::now_ms;
+use crate::clock::now_ms;
 use crate::output::Output;
 
 /// Longest time to take over the transactional id.

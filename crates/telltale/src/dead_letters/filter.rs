@@ -7,7 +7,7 @@ use telltale_records::Record;
 use telltale_records::dead_letter::{REASON_HEADER, SERVICE_HEADER};
 
 use super::{TARGET_HEADER, source_of, text};
-use crate::demo::watch::now_ms;
+use crate::clock::now_ms;
 use crate::load::time::TimeFormat;
 
 /// Which dead letters; each flag leaves fewer.

@@ -16,8 +16,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::filter::Filter;
 use super::{PART_HEADER, TARGET_HEADER, each, source_of, text};
+use crate::clock::now_ms;
 use crate::commands::Error;
-use crate::demo::watch::now_ms;
 
 /// One process at a time puts dead letters back: another would not see what this one has in hand.
 const TRANSACTIONAL_ID: &str = "telltale-dead-letters-replay";

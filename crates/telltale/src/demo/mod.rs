@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
 use crate::cli::{DemoArgs, EnginesKind, HERE};
+use crate::clock::now_ms;
 use crate::commands::{Error, engines, keys};
 use crate::output::Output;
 use crate::ports::{self, Wanted};
@@ -106,7 +107,7 @@ fn drive(
     }
     pipeline.all_started();
     let began = Instant::now();
-    let run = Run::new(&folder.simulator(), watch::now_ms());
+    let run = Run::new(&folder.simulator(), now_ms());
     let simulator = pipeline.launch_simulator(args, &run.ledger())?;
     show.simulator(&simulator);
     while pipeline.signals() == 0 && args.length.is_none_or(|it| began.elapsed() < *it) {

@@ -8,8 +8,8 @@ use telltale_embedded::Engines;
 use telltale_kafka::{KafkaConfig, Registry, RegistryConfig};
 use telltale_records::{schema, topics};
 
-use super::watch::now_ms;
 use crate::cli::{DemoArgs, EnginesKind};
+use crate::clock::now_ms;
 use crate::commands::{Error, engines};
 
 /// Longest time for an engine to accept a connection.

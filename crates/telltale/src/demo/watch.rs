@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::{ControlFlow, Range};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use telltale_kafka::reader::{Followed, Start};
 use telltale_kafka::{Error, Group, Isolation, KafkaConfig, Reader};
@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::seen::Seen;
 use super::{PREPROCESSOR_GROUP, SCORER_GROUP};
+use crate::clock::now_ms;
 
 /// What was seen, shared between the threads that follow and the one that shows.
 #[derive(Debug, Clone, Default)]
@@ -51,17 +52,6 @@ impl Watch {
     pub fn seen(&self) -> MutexGuard<'_, Seen> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Milliseconds since 1970.
-#[must_use]
-pub fn now_ms() -> i64 {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the wall clock measures: latency from publish to prediction"
-    )]
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// Offsets that say how far the stages have come, summed over the partitions.
