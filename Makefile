@@ -50,8 +50,13 @@ test: tools ## Run all tests against the embedded engines
 test-engines: tools ## Run the tests that hold on real engines against Kafka, HiveMQ and the registry (PARTS="bridge demo")
 	@CARGO="$(CARGO)" ./deploy/local/test-engines.sh $(call given,DIR,--dir) $(PARTS)
 
+# Tests of the pure state machines, by a part of their names: docs/FAULT_POINTS.md. `make test` runs 256 cases of each.
+SIMULATIONS := standing::tests windows::tests what_is_acknowledged_is_stored the_newest_whole_model_is_in_force
+
 soak: build ## Let a seeded schedule of faults loose on every service, and prove that nothing was lost (ARGS="--for 10m --seed 7 --engines real")
 	@$(CARGO) build --release --workspace --example naive_bridge
+	$(if $(findstring --plan,$(ARGS)),,PROPTEST_CASES=$(or $(CASES),2560) $(CARGO) test --release --workspace --quiet \
+		--lib --test simulation -- $(SIMULATIONS))
 	@$(TARGET)/release/soak --dir $(TARGET)/soak $(ARGS)
 
 check: tools ## Check format, lints, licences, documentation, architecture
