@@ -34,11 +34,17 @@ owned() {
     echo "$pid"
 }
 
-# Whether engine $1 runs, and with settings $2; other settings end the command, nothing is restarted in silence.
+# Whether engine $1 runs, and with settings $2; other settings end the command, nothing is restarted in silence. What has none
+# was left by a start that was broken off, and is ended.
 runs_as_asked() {
     local found
     owned "$1" >/dev/null || return 1
-    found=$(cat "$dir/run/$1.settings" 2>/dev/null || true)
+    if [[ ! -f $dir/run/$1.settings ]]; then
+        ask_to_end "$1"
+        await_end "$1"
+        return 1
+    fi
+    found=$(<"$dir/run/$1.settings")
     [[ $found == "$2" ]] || die "$1 runs with other settings ($found) than asked for ($2): make down first"
 }
 
