@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, bail};
 
+use super::plan::engine_name;
 use super::process::Supervised;
 use super::settings::Settings;
 use crate::engines::{Engine, Kind, real::Real};
@@ -38,7 +39,7 @@ pub struct Machines {
 #[derive(Debug)]
 enum Origin {
     Embedded { log: Box<Supervised>, broker: Box<Supervised> },
-    Real { real: Real, folder: PathBuf, again: Box<Supervised>, ours: bool },
+    Real { real: Real, folder: PathBuf, again: Box<Supervised>, ours: bool, faults: u32, ended: Vec<String> },
 }
 
 impl Machines {
@@ -119,7 +120,10 @@ impl Machines {
         let command =
             [SCRIPT, "again", "--dir"].map(str::to_owned).into_iter().chain([folder.display().to_string()]);
         let again = Box::new(Supervised::new("engines-again", command.collect(), logs));
-        Ok(Self { addresses, origin: Origin::Real { real, folder, again, ours } })
+        Ok(Self {
+            addresses,
+            origin: Origin::Real { real, folder, again, ours, faults: 0, ended: Vec::new() },
+        })
     }
 
     /// Process id of an engine that runs.
@@ -155,7 +159,10 @@ impl Machines {
         match (&mut self.origin, engine) {
             (Origin::Embedded { broker, .. }, Engine::Mqtt) => broker.kill(),
             (Origin::Embedded { log, .. }, _) => log.kill(),
-            (Origin::Real { .. }, _) => self.signal(engine, "KILL")?,
+            (Origin::Real { faults, .. }, _) => {
+                *faults += 1;
+                self.signal(engine, "KILL")?;
+            }
         }
         Ok(())
     }
@@ -175,19 +182,25 @@ impl Machines {
                 }
                 Ok(())
             }
-            Origin::Real { again, .. } => {
+            Origin::Real { again, faults, .. } => {
+                *faults = faults.saturating_sub(1);
                 again.kill(); // it may wait for an engine that has just been killed again
                 again.start()
             }
         }
     }
 
-    /// Whether files of the log may grow.
+    /// Whether files of the log may grow. A broker that cannot write may end; [`Machines::start_again`] is for afterwards.
     ///
     /// # Errors
     ///
     /// Returns why `prlimit` cannot be run.
-    pub fn limit_files(&self, limited: bool) -> io::Result<()> {
+    pub fn limit_files(&mut self, limited: bool) -> io::Result<()> {
+        if let Origin::Real { faults, .. } = &mut self.origin
+            && limited
+        {
+            *faults += 1;
+        }
         let Some(pid) = self.pid(Engine::Kafka) else { return Ok(()) };
         let limit = if limited { "--fsize=1:" } else { "--fsize=unlimited:" };
         Command::new("prlimit")
@@ -205,7 +218,19 @@ impl Machines {
     pub fn supervise(&mut self) -> io::Result<()> {
         match &mut self.origin {
             Origin::Embedded { log, broker } => log.supervise().and_then(|()| broker.supervise()),
-            Origin::Real { .. } => Ok(()),
+            Origin::Real { real, again, faults, ended, .. } => {
+                let working = again.pid().is_some() && again.try_end().is_none();
+                if *faults > 0 || working {
+                    return Ok(());
+                }
+                let missing = ENGINES.into_iter().filter(|&it| real.pid(it).is_none()).map(engine_name);
+                let missing: Vec<&str> = missing.collect();
+                if missing.is_empty() {
+                    return Ok(());
+                }
+                ended.push(format!("{} ended, or did not start again", missing.join(", ")));
+                again.start()
+            }
         }
     }
 
@@ -214,7 +239,7 @@ impl Machines {
     pub fn ended_themselves(&self) -> Vec<String> {
         match &self.origin {
             Origin::Embedded { log, broker } => [&log.ended_itself[..], &broker.ended_itself[..]].concat(),
-            Origin::Real { .. } => Vec::new(),
+            Origin::Real { ended, .. } => ended.clone(),
         }
     }
 }
@@ -229,6 +254,9 @@ impl Drop for Machines {
         }
     }
 }
+
+/// The engines, which are processes of their own where they are real.
+const ENGINES: [Engine; 3] = [Engine::Kafka, Engine::Registry, Engine::Mqtt];
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/local/engines.sh");
 

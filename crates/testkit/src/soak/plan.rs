@@ -275,6 +275,8 @@ impl fmt::Display for Planned {
 const GAP: (u64, u64) = (800, 5_000);
 /// A target is left in peace for so long between two faults.
 const PEACE: Duration = Duration::from_secs(2);
+/// The same for a real engine that was ended: one that is killed before it has started proves nothing.
+const PEACE_OF_ENDED: Duration = Duration::from_secs(60);
 
 /// The faults of a soak that lasts `length`, none of which outlasts it.
 #[must_use]
@@ -297,11 +299,12 @@ pub fn schedule(seed: u64, length: Duration, kinds: &[Kind], engines: Engines) -
         let fault = draw(fault_bags.entry(kind).or_default(), &mut random, || faults(kind, engines));
         let lasting = random.duration(fault.length());
         let target = fault.target();
-        let struck = busy.iter().any(|(it, until)| *it == target && *until + PEACE > at);
+        let struck = busy.iter().any(|(it, until)| *it == target && *until > at);
         if struck || at + lasting > length {
             continue; // there will be others
         }
-        busy.push((target, at + lasting));
+        let ended = engines == Engines::Real && matches!(fault, Fault::KillEngine(_) | Fault::Disk);
+        busy.push((target, at + lasting + if ended { PEACE_OF_ENDED } else { PEACE }));
         planned.push(Planned { at, lasting, kind, fault });
     }
 }
@@ -384,6 +387,21 @@ mod tests {
             for (index, first) in planned.iter().enumerate() {
                 let next = planned[index + 1..].iter().find(|it| it.fault.target() == first.fault.target());
                 assert!(next.is_none_or(|it| it.at >= first.end() + PEACE), "{seed}: {first}; {next:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_real_engine_that_was_ended_has_time_to_start() {
+        for seed in 0..50 {
+            let planned = of(seed, Engines::Real);
+            let ends = |it: &&Planned| matches!(it.fault, Fault::KillEngine(_) | Fault::Disk);
+            for (index, first) in planned.iter().enumerate().filter(|(_, it)| ends(it)) {
+                let next = planned[index + 1..].iter().find(|it| it.fault.target() == first.fault.target());
+                assert!(
+                    next.is_none_or(|it| it.at >= first.end() + PEACE_OF_ENDED),
+                    "{seed}: {first}; {next:?}"
+                );
             }
         }
     }

@@ -65,7 +65,7 @@ impl fmt::Display for Report {
             "\n{:<16} {:>6} {:>24} {:>17} {:>17}",
             "process", "starts", "RSS MB start/peak/end", "descriptors", "threads"
         )?;
-        for (name, Course { start, peak, end }) in &self.usage {
+        for (name, Course { start, peak, end, .. }) in &self.usage {
             let megabytes = |kb: u64| kb as f64 * 1024.0 / 1e6;
             let starts = self.starts.get(name).map_or_else(String::new, u32::to_string);
             let memory = format!(

@@ -116,7 +116,11 @@ mod tests {
     #[test]
     fn the_bridge_may_take_less_than_ten_mebibytes_more() {
         let kb = |rss_kb| Usage { rss_kb, ..Usage::default() };
-        let course = |peak| Course { start: kb(20_000), peak: kb(peak), end: kb(20_000) };
+        let course = |peak| {
+            let mut course = Course::new(kb(20_000));
+            course.peak = kb(peak);
+            course
+        };
         assert_eq!(judge_outage(&course(20_000 + OUTAGE_KB - 1)), None);
         assert!(judge_outage(&course(20_000 + OUTAGE_KB)).is_some());
     }

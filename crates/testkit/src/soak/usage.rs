@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::time::Instant;
 
 /// What a process holds at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
@@ -37,7 +38,7 @@ impl Usage {
 }
 
 /// How a name's processes, one after the other, held what they held.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Course {
     /// When the faults began.
     pub start: Usage,
@@ -45,6 +46,25 @@ pub struct Course {
     pub peak: Usage,
     /// When the faults had ended.
     pub end: Usage,
+    /// At the beginning of each minute.
+    pub minutes: Vec<Usage>,
+    #[serde(skip)]
+    since: Instant,
+}
+
+impl Course {
+    /// A course that begins with what a process holds now.
+    #[must_use]
+    pub fn new(start: Usage) -> Self {
+        Self { start, peak: start, end: start, minutes: Vec::new(), since: Instant::now() }
+    }
+
+    fn take(&mut self, usage: Usage) {
+        self.peak = self.peak.max(usage);
+        self.end = usage;
+        let minutes = self.since.elapsed().as_secs() / 60 + 1;
+        self.minutes.resize(minutes as usize, usage);
+    }
 }
 
 /// The courses of all processes, by name.
@@ -55,10 +75,7 @@ impl Courses {
     /// Takes in what the process of a name holds now.
     pub fn take(&mut self, name: &str, pid: Option<u32>) {
         let Some(usage) = pid.and_then(Usage::of) else { return };
-        let course =
-            self.0.entry(name.to_owned()).or_insert(Course { start: usage, peak: usage, end: usage });
-        course.peak = course.peak.max(usage);
-        course.end = usage;
+        self.0.entry(name.to_owned()).or_insert_with(|| Course::new(usage)).take(usage);
     }
 }
 
@@ -71,12 +88,13 @@ mod tests {
     fn a_course_has_a_start_a_peak_and_an_end() {
         let mut courses = Courses::default();
         courses.take("it", Some(std::process::id()));
-        let before = courses.0["it"];
+        let before = courses.0["it"].clone();
         assert!(before.start.rss_kb > 100 && before.start.threads > 0, "{before:?}");
         let file = fs::File::open("/proc/self/status").unwrap();
         courses.take("it", Some(std::process::id()));
         courses.take("it", None);
         assert!(courses.0["it"].peak.descriptors > before.start.descriptors, "{file:?} is open");
         assert_eq!(courses.0["it"].start, before.start);
+        assert_eq!(courses.0["it"].minutes, [before.start]);
     }
 }
