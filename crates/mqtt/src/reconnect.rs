@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-/// First and longest pause before connecting again.
+/// First and longest pause before connecting again; half of it is waited at least. Without the first one HiveMQ may give messages
+/// to the connection that has just ended, and keep them until the reconnect after this one ("late look into the queue" in
+/// docs/CONFORMANCE.md).
 const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 
 /// Waits before the next attempt to connect, or until `closing` is notified.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 use clap::Parser as _;
@@ -10,6 +11,8 @@ use telltale_kafka::KafkaConfig;
 use telltale_mqtt::device::{self, Event, Options};
 use telltale_mqtt::{Endpoint, Qos, Version};
 use telltale_service::Running;
+use telltale_testkit::gate::{self, TRANSACTION};
+use telltale_testkit::proxy::{Fate, Pieces, Proxy, Way};
 use telltale_testkit::{Engines, Written, metrics, wait_until};
 
 /// Engines, and the bridge's settings for them.
@@ -31,8 +34,7 @@ impl World {
     }
 
     pub(crate) fn config_at(&self, mqtt: &[String], more: &[&str]) -> Config {
-        let flags = self.flags(mqtt, &self.kafka, more);
-        Config::try_parse_from(["bridge".to_owned()].into_iter().chain(flags)).unwrap()
+        config_of(self.flags(mqtt, &self.kafka, more))
     }
 
     pub(crate) fn flags(&self, mqtt: &[String], kafka: &KafkaConfig, more: &[&str]) -> Vec<String> {
@@ -53,6 +55,21 @@ impl World {
             wait_until("the bridge is ready", || has_metrics() && is_ready(running));
             work(self, running)
         })
+    }
+
+    /// Runs `work` beside a bridge whose session the broker has filled with what `cars` published, and whose way to Kafka
+    /// is closed at first. A broker that sends batch by batch, as HiveMQ does, then begins with a whole one.
+    pub(crate) fn beside_a_bridge_behind_a_door(
+        &mut self,
+        more: &[&str],
+        cars: impl FnOnce(&Self) -> JoinHandle<()>,
+        work: impl FnOnce(&Door, &Running<Error>),
+    ) {
+        self.beside_a_bridge(self.config(more), |_, _| ()); // from now on the broker holds its session
+        cars(self).join().unwrap();
+        let door = Door::closed(&self.kafka);
+        let flags = self.flags(&self.engines.mqtt_flags(), &door.kafka(&self.kafka), more);
+        self.beside_a_bridge(config_of(flags), |_, running| work(&door, running));
     }
 
     /// All records of a topic: in each partition in their order.
@@ -92,6 +109,37 @@ impl World {
                 }
             });
         })
+    }
+}
+
+fn config_of(flags: Vec<String>) -> Config {
+    Config::try_parse_from(["bridge".to_owned()].into_iter().chain(flags)).unwrap()
+}
+
+/// A way to Kafka on which no record passes while it is closed: a connection that brings one ends.
+pub(crate) struct Door {
+    proxy: Proxy,
+    is_open: Arc<AtomicBool>,
+}
+
+impl Door {
+    fn closed(kafka: &KafkaConfig) -> Self {
+        let is_open = Arc::new(AtomicBool::new(false));
+        let state = Arc::clone(&is_open);
+        let produce = TRANSACTION[2];
+        let proxy = Proxy::start(gate::address(kafka), Pieces::Kafka, move |piece| {
+            let record = piece.api == Some(produce) && piece.way == Way::Up;
+            if record && !state.load(Ordering::SeqCst) { Fate::Close } else { Fate::Pass }
+        });
+        Self { proxy, is_open }
+    }
+
+    fn kafka(&self, kafka: &KafkaConfig) -> KafkaConfig {
+        KafkaConfig { bootstrap: self.proxy.address().to_string(), ..kafka.clone() }
+    }
+
+    pub(crate) fn open(&self) {
+        self.is_open.store(true, Ordering::SeqCst);
     }
 }
 

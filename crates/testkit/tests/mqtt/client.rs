@@ -253,6 +253,11 @@ impl Client {
         assert_eq!(self.answer(), Packet::Pong);
     }
 
+    /// Whether no message that came while something else was waited for is left.
+    pub(crate) fn has_nothing(&self) -> bool {
+        self.inbox.is_empty()
+    }
+
     /// Says farewell and waits until the broker has closed the connection.
     pub(crate) fn disconnect(mut self, code: u8) {
         let body: &[u8] = if code == 0 { &[] } else { &[code] };

@@ -86,12 +86,20 @@ fn a_message_of_quality_2_is_not_doubled_by_a_reconnect_at_any_step() {
         drop(client);
         let mut client = Client::connect(world.broker(), &connect);
         assert_eq!(client.next(), Packet::PubRel { id: again.id }, "{version:?}");
+        world.publish(&topic, "next");
         client.acknowledge(0x70, again.id);
+        assert_eq!(client.message().text(), "next", "{version:?}");
         client.ping();
         drop(client);
+        // Completed: nothing of it comes again.
         let mut client = Client::connect(world.broker(), &connect);
-        world.publish(&topic, "next");
-        assert_eq!(client.message().text(), "next", "{version:?}");
+        client.ping();
+        assert!(client.has_nothing(), "{version:?}");
+        // What is published now may be lost to the connection that has just ended.
+        if world.known_difference("late look into the queue", false, true) {
+            world.publish(&topic, "last");
+            assert_eq!(client.message().text(), "last", "{version:?}");
+        }
     }
 }
 
