@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs the tools of deploy/check.sh, each at a pinned version, into ~/.cache/telltale/tools (TELLTALE_TOOLS).
-# Needs Python 3.11 or newer, npm, unzip and Go; once. What is there already is kept.
+# Needs Python 3.11 or newer, npm, unzip and Go; once. What is there already is kept. terraform 1.9 or newer is the user's own.
 #
 #   usage: tools.sh [cluster]     with "cluster" also what the part of that name runs on
 #
@@ -17,6 +17,7 @@ scratch=$(mktemp -d "$tools/install.XXXXXX")
 trap 'rm -rf "$scratch"' EXIT
 
 die() { echo "deploy/check/tools.sh: $*" >&2 && exit 1; }
+for it in python3 npm unzip go; do command -v "$it" >/dev/null || die "$it is not installed"; done
 
 # The stamp is the list itself: another version means another install.
 python_tools() {
@@ -81,12 +82,11 @@ control_plane() {
 debian_tools() {
     [[ -x $tools/bin/promtool ]] || ! command -v apt-get dpkg >/dev/null && return
     echo "taking promtool out of Debian's package of Prometheus"
-    if (cd "$scratch" && apt-get download --quiet prometheus >/dev/null 2>&1 && dpkg -x prometheus_*.deb prometheus); then
-        install -m 755 "$scratch/prometheus/usr/bin/promtool" "$tools/bin/promtool"
-    else
-        echo "there is no package of Prometheus to be had (apt-get update?); promtool is left out"
-    fi
+    downloaded || { apt-get update --quiet >/dev/null && downloaded; } || die "apt-get download prometheus failed (as root: apt-get update)"
+    dpkg -x "$scratch"/prometheus_*.deb "$scratch/prometheus"
+    install -m 755 "$scratch/prometheus/usr/bin/promtool" "$tools/bin/promtool"
 }
+downloaded() { (cd "$scratch" && apt-get download --quiet prometheus >/dev/null 2>&1); }
 
 python_tools
 debian_tools

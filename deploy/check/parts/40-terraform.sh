@@ -1,7 +1,8 @@
 # terraform/: format, validity, its own tests, and for each size what would be made, against a stand-in for Google's provider.
 # shellcheck shell=bash
 . "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
-need terraform python helm
+need python helm
+command -v terraform >/dev/null || { echo "  missing: terraform 1.9 or newer" >&2 && exit 1; }
 
 # A copy, so that neither a lock file nor a state can be left beside the module: the stand-in's hashes must never be locked.
 module=$scratch/terraform
