@@ -50,13 +50,23 @@ npm_binaries() {
     touch "$tools/$(basename "$package")-$version.done"
 }
 
+# built PROGRAM PACKAGE FLAG...: in the scratch folder, which has go.mod. Go gives a download up at the first network error.
+built() {
+    local program=$1 package=$2
+    shift 2
+    for _ in 1 2 3; do
+        (cd "$scratch" && nice go build -mod=mod -trimpath "$@" -o "$tools/bin/$program" "$package") && return
+    done
+    die "building $program failed"
+}
+
 go_tools() {
     local sum
     sum=$(sha256sum "$here/go/go.sum" | cut -c1-16)
     [[ -e $tools/go-$sum.done ]] && return
     echo "building from Go modules: helm-unittest (some minutes)"
     cp "$here/go/go.mod" "$here/go/go.sum" "$scratch/"
-    (cd "$scratch" && nice go build -mod=mod -trimpath -p=1 -o "$tools/bin/untt" github.com/helm-unittest/helm-unittest/cmd/helm-unittest)
+    built untt github.com/helm-unittest/helm-unittest/cmd/helm-unittest -p=1
     touch "$tools/go-$sum.done"
 }
 
@@ -71,9 +81,8 @@ control_plane() {
     for program in etcd=go.etcd.io/etcd/server/v3 kwok=sigs.k8s.io/kwok/cmd/kwok \
         kube-{apiserver,controller-manager,scheduler}=k8s.io/kubernetes/cmd; do
         [[ $program != *=k8s.io/* ]] || program+=/${program%%=*}
-        (cd "$scratch" && nice go build -mod=mod -modcacherw -buildvcs=false -trimpath -p=2 -o "$tools/bin/${program%%=*}" \
-            -ldflags "-s -w -X $target.gitVersion=v$version -X $target.gitMajor=${version%%.*} -X $target.gitMinor=$(cut -d. -f2 <<<"$version")" \
-            "${program#*=}")
+        built "${program%%=*}" "${program#*=}" -modcacherw -buildvcs=false -p=2 \
+            -ldflags "-s -w -X $target.gitVersion=v$version -X $target.gitMajor=${version%%.*} -X $target.gitMinor=$(cut -d. -f2 <<<"$version")"
     done
     touch "$tools/cluster-$sum.done"
 }
