@@ -70,6 +70,15 @@ pub fn metric(service: &Service, name: &str) -> u64 {
     values.map(|it| it.parse::<u64>().expect("a count is a whole number")).sum()
 }
 
+/// What the process that has logged `log` answers at `path` of its probes and metrics.
+#[must_use]
+pub fn answer(log: &str, path: &str) -> Option<String> {
+    let line = log.lines().find(|it| it.contains("serving /livez"))?;
+    let address = line.split_once("address=")?.1.split_whitespace().next()?;
+    let answer = reqwest::blocking::get(format!("http://{address}{path}")).ok()?;
+    answer.error_for_status().ok()?.text().ok()
+}
+
 /// A program of ours as a process; killed when it is dropped.
 #[derive(Debug)]
 pub struct Process {
@@ -112,11 +121,7 @@ impl Process {
     /// What its probes and metrics answer at `path`; it was started with `--http 127.0.0.1:0` and logs where that is.
     #[must_use]
     pub fn get(&self, path: &str) -> Option<String> {
-        let log = self.log();
-        let line = log.lines().find(|it| it.contains("serving /livez"))?;
-        let address = line.split_once("address=")?.1.split_whitespace().next()?;
-        let answer = reqwest::blocking::get(format!("http://{address}{path}")).ok()?;
-        answer.error_for_status().ok()?.text().ok()
+        answer(&self.log(), path)
     }
 
     /// Waits until the service says that it is ready.

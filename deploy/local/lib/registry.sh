@@ -74,7 +74,7 @@ quarkus.http.auth.permission.write.methods=POST,PUT,PATCH,DELETE
 quarkus.http.auth.permission.write.policy=writers
 TEXT
     for user in admin preprocessor scorer cli; do registry_login "$user" writer; done
-    registry_login trainer reader
+    for user in trainer verifier; do registry_login "$user" reader; done
 }
 
 registry_login() {

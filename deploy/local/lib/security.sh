@@ -6,7 +6,7 @@
 # It lies with the data, since Kafka keeps what it was told of the passwords there. Only the owner can read any of it.
 
 # `broker` is what the Kafka nodes call themselves; `admin` may do everything; each of the others is one of our programs.
-SECURITY_USERS='broker admin bridge preprocessor trainer scorer cli simulator'
+SECURITY_USERS='broker admin bridge preprocessor trainer scorer verifier cli simulator'
 SECURITY_DAYS=800
 
 security_folder() { echo "$dir/data/security"; }
@@ -27,7 +27,7 @@ security_prepare() {
     done
     authority "$folder"
     engines_certificate "$folder"
-    for user in admin bridge preprocessor trainer scorer cli simulator; do
+    for user in admin bridge preprocessor trainer scorer verifier cli simulator; do
         program_settings "$user" >"$folder/$user.env"
     done
     kafka_tool_settings >"$folder/admin.properties"
@@ -76,12 +76,12 @@ program_settings() {
             "MQTT_USER=$user" "MQTT_PASSWORD_FILE=$(password_file "$user")"
         ;;
     esac
-    case $user in bridge | preprocessor | trainer | scorer | cli | admin)
+    case $user in bridge | preprocessor | trainer | scorer | verifier | cli | admin)
         printf '%s\n' "KAFKA=$(kafka_addresses)" KAFKA_SECURITY=sasl-tls "KAFKA_CA=$folder/authority.pem" \
             KAFKA_SASL=scram-sha-512 "KAFKA_USER=$user" "KAFKA_PASSWORD_FILE=$(password_file "$user")"
         ;;
     esac
-    case $user in preprocessor | trainer | scorer | cli | admin)
+    case $user in preprocessor | trainer | scorer | verifier | cli | admin)
         printf '%s\n' "REGISTRY=$(registry_url)" "REGISTRY_CA=$folder/authority.pem" "REGISTRY_USER=$user" \
             "REGISTRY_PASSWORD_FILE=$(password_file "$user")"
         ;;

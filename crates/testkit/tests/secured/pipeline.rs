@@ -41,6 +41,14 @@ pub(crate) fn runs(secured: &Secured, settings: impl Fn(&str) -> Settings) {
         ),
         secured.start("telltale-bridge", &with("bridge", &[]), &[]),
     ];
+    let proof = [
+        ("TRUSTED_KEY", verifying.as_str()),
+        ("FROM", "beginning"),
+        ("RECOMPUTE", "all"),
+        ("HTTP_ADDRESS", "127.0.0.1:0"),
+    ];
+    let mut verifier = secured.start("telltale", &with("verifier", &proof), &["verifier"]);
+    verifier.says("following the topics");
     // A session that exists keeps what is published.
     services.last_mut().unwrap().says("connected to the MQTT broker");
     let ledger = format!("{ledgers}/ledger-1.csv");
@@ -55,6 +63,13 @@ pub(crate) fn runs(secured: &Secured, settings: impl Fn(&str) -> Settings) {
         verified.0.success()
     });
     assert!(said.contains("2,000"), "{said}");
+    wait_at_most(PATIENCE, "the verifier has recomputed every prediction", || {
+        let metrics = verifier.get("/metrics").unwrap_or_default();
+        let broken = metrics.lines().find(|it| it.contains("violations_total{") && !it.ends_with(" 0"));
+        assert_eq!(broken, None, "{}", verifier.log());
+        metrics.contains("telltale_verifier_verified_records_total{hop=\"recomputed\"} 2000\n")
+    });
+    services.push(verifier);
     let secrets = secured.passwords();
     for service in services {
         let visible = service.visible();

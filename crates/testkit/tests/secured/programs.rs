@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
+use telltale_testkit::beside::answer;
 use telltale_testkit::engines::wait_at_most;
 use telltale_testkit::tls::Authority;
 use telltale_testkit::{Engines, PATIENCE};
@@ -120,6 +121,11 @@ impl Program {
             assert!(!ended, "{} ended: {}", self.name, self.log());
             said
         });
+    }
+
+    /// What its probes and metrics answer at `path`; it was started with `HTTP_ADDRESS=127.0.0.1:0`.
+    pub(crate) fn get(&self, path: &str) -> Option<String> {
+        answer(&self.log(), path)
     }
 
     /// What everybody on this machine, or its owner, can see of the process: its arguments and its environment.
