@@ -42,6 +42,9 @@ fn schema(text: &str) -> String {
 fn every_call_answers_as_confluents_registry_does() {
     let registry = registry::start(0, None).unwrap();
     let (one, two, other) = (schema(ONE), schema(TWO), schema(OTHER));
+    // The library panics over it.
+    let unfit =
+        schema(include_str!("../../../testdata/fuzz/avro_schema/default-unfit-for-odd-precision.json"));
     let versions = "/subjects/a%2Fb-value/versions";
     let whole = json!({ "subject": "a/b-value", "version": 1, "id": 1, "schema": ONE });
     let found = json!({ "schema": ONE });
@@ -75,6 +78,7 @@ fn every_call_answers_as_confluents_registry_does() {
         ("GET", "/subjects/c/versions/newest", "", 422, error(42202)),
         ("POST", versions, &other, 409, error(409)),
         ("POST", versions, "{\"schema\":\"{\"}", 422, error(42201)),
+        ("POST", versions, &unfit, 422, error(42201)),
         ("POST", versions, "{}", 422, error(42201)),
         ("POST", versions, "{\"schema\":\"{}\",\"schemaType\":\"PROTOBUF\"}", 422, error(42201)),
         ("POST", versions, "{", 400, error(400)),

@@ -5,6 +5,7 @@
 
 mod resolve;
 
+use std::panic::catch_unwind;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field as ArrowField, Schema as ArrowSchema, SchemaRef, TimeUnit};
@@ -112,6 +113,9 @@ pub enum SchemaError {
     /// The text is not an Avro schema.
     #[error("not an Avro schema")]
     Invalid(#[source] Box<apache_avro::Error>),
+    /// The library for schemas gave up over the text.
+    #[error("no schema that can be read")]
+    Unreadable,
     /// The root is not a record.
     #[error("the schema's root is {found}, not a record")]
     NotRecord {
@@ -167,7 +171,10 @@ impl Schema {
         if json.len() > TEXT_LIMIT {
             return Err(SchemaError::TooLong { bytes: json.len() });
         }
-        let avro = apache_avro::Schema::parse_str(json).map_err(|it| SchemaError::Invalid(Box::new(it)))?;
+        // The library panics where it writes about a default that does not fit a type with an odd `precision`.
+        let avro =
+            catch_unwind(|| apache_avro::Schema::parse_str(json)).map_err(|_| SchemaError::Unreadable)?;
+        let avro = avro.map_err(|it| SchemaError::Invalid(Box::new(it)))?;
         let fields = resolve::root(&avro)?;
         let columns: Vec<ArrowField> = fields.iter().filter_map(Field::arrow).collect();
         Ok(Self {
@@ -182,12 +189,6 @@ impl Schema {
     #[must_use]
     pub fn json(&self) -> &str {
         &self.json
-    }
-
-    /// Avro's parsing canonical form: equal for schemas that read the same bytes the same way.
-    #[must_use]
-    pub fn canonical(&self) -> String {
-        self.avro.canonical_form()
     }
 
     /// The schema as apache-avro has it, for compatibility checks.

@@ -33,6 +33,8 @@ fn hostile_schemas_are_refused_by_what_is_wrong_with_them() {
         {"type":"record","name":"s","fields":[{"name":"b","type":{"type":"array","items":"r"}}]}}]}"#;
     assert!(matches!(Schema::parse(recursive), Err(SchemaError::Recursive { name }) if name == "r"));
     assert!(matches!(Schema::parse(indirect), Err(SchemaError::Recursive { .. })));
+    let unfit = include_str!("../../../testdata/fuzz/avro_schema/default-unfit-for-odd-precision.json");
+    assert!(Schema::parse(unfit).is_err(), "the library panics over it");
     assert!(Schema::parse(&nested(20)).is_ok());
     assert!(matches!(Schema::parse(&nested(40)), Err(SchemaError::TooDeep)));
     assert!(Schema::parse(&nested(5_000)).is_err());
