@@ -28,9 +28,11 @@ case "${2:-}" in
     *) usage ;;
 esac
 
-cargo fuzz --version >/dev/null 2>&1 || { echo "cargo-fuzz is missing: cargo install --locked cargo-fuzz" >&2; exit 2; }
+command -v c++ >/dev/null || { echo "a C++ compiler is missing: libFuzzer is compiled with it" >&2; exit 2; }
+export CARGO_TARGET_DIR=$here/target RUSTC_WRAPPER=$here/rustc.sh
+cargo build --release --features "$feature" --bin "$target"
 seeds=../testdata/fuzz/$target
-mkdir -p "corpus/$target" "$seeds"
-# Nested types need some stack with a sanitizer; a target that takes 10 s for an input hangs.
-cargo +nightly fuzz run --features "$feature" "$target" "corpus/$target" "$seeds" -- \
-    -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -print_final_stats=1
+mkdir -p "corpus/$target" "artifacts/$target" "$seeds"
+# A target that takes 10 s for an input hangs.
+exec "target/release/$target" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 \
+    -artifact_prefix="artifacts/$target/" "corpus/$target" "$seeds"

@@ -11,3 +11,5 @@ pub mod model;
 pub mod records;
 #[cfg(feature = "services")]
 pub mod services;
+#[cfg(feature = "sql")]
+pub mod sql;

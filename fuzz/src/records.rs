@@ -72,7 +72,7 @@ pub fn avro_schema(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let Ok(schema) = Schema::parse(text) else { return };
     let again = Schema::parse(schema.json()).expect("it was accepted before");
-    assert_eq!(again.canonical(), schema.canonical());
+    assert_eq!(again.avro(), schema.avro());
     let decoder = Decoder::compile(&schema).expect("every schema that is accepted can be decoded");
     for payload in [&[][..], &[0; 64], &[0xff; 64], &[2; 64]] {
         let decoded = decoder.decode([payload]);

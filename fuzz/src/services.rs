@@ -1,25 +1,13 @@
-//! Settings, `pipeline.toml`, the bridge's mappings, MQTT topics to cars, and a registry's answers.
+//! Settings, the bridge's mappings, MQTT topics to cars, and a registry's answers.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
 use std::sync::{LazyLock, Mutex, PoisonError};
 
 use clap::Parser;
 use telltale_bridge::Mapping;
 use telltale_kafka::{Registry, RegistryConfig};
 use telltale_mqtt::topic::{check_filter, check_topic, overlap};
-use telltale_preprocessor::pipeline::Pipeline;
-
-/// A pipeline that is accepted names where its streams come from and go to.
-pub fn pipeline(bytes: &[u8]) {
-    let Ok(text) = std::str::from_utf8(bytes) else { return };
-    let Ok(pipeline) = Pipeline::parse(text, "pipeline.toml", Path::new("/nowhere")) else { return };
-    assert!(!pipeline.streams.is_empty());
-    for source in pipeline.sources() {
-        assert!(pipeline.stream(source).is_some_and(|it| it.source != it.target));
-    }
-}
 
 /// Lines are arguments of the bridge; it takes them or says what is wrong.
 pub fn settings(bytes: &[u8]) {

@@ -1,4 +1,4 @@
-//! See [`telltale_fuzz::services::pipeline`].
+//! See [`telltale_fuzz::sql::pipeline`].
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| telltale_fuzz::services::pipeline(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| telltale_fuzz::sql::pipeline(bytes));

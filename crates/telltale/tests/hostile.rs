@@ -12,6 +12,8 @@ mod model;
 mod records;
 #[path = "../../../fuzz/src/services.rs"]
 mod services;
+#[path = "../../../fuzz/src/sql.rs"]
+mod sql;
 
 use std::path::Path;
 
@@ -78,6 +80,7 @@ fn holds(target: &str, mut seeds: Vec<Vec<u8>>, cases: u32, check: fn(&[u8])) {
     for file in std::fs::read_dir(folder).into_iter().flatten() {
         seeds.push(std::fs::read(file.unwrap().path()).unwrap());
     }
+    write_corpus(target, &seeds);
     seeds.iter().for_each(|it| check(it));
     let changed = (select(seeds), prop::collection::vec(edit(), 1..5)).prop_map(|(mut bytes, edits)| {
         edits.iter().for_each(|it| change(&mut bytes, it));
@@ -91,6 +94,17 @@ fn holds(target: &str, mut seeds: Vec<Vec<u8>>, cases: u32, check: fn(&[u8])) {
     });
     if let Err(error) = outcome {
         panic!("{error}");
+    }
+}
+
+/// Gives the fuzzer the seeds to begin with, where the environment says in which folder.
+#[expect(clippy::disallowed_methods, reason = "tests have no settings")]
+fn write_corpus(target: &str, seeds: &[Vec<u8>]) {
+    let Ok(folder) = std::env::var("TELLTALE_TEST_CORPUS") else { return };
+    let folder = Path::new(&folder).join(target);
+    std::fs::create_dir_all(&folder).unwrap();
+    for (index, seed) in seeds.iter().enumerate() {
+        std::fs::write(folder.join(format!("seed-{index}")), seed).unwrap();
     }
 }
 
@@ -221,7 +235,7 @@ fn pipeline() {
     let own = "[[stream]]\nsource = \"a\"\nformat = \"json\"\nschema = \"readings\"\nsql = \"SELECT speed FROM input\"\n\
                target = \"b\"\ntarget_schema = \"sensor-data-s-avro\"\n";
     let cars = include_str!("../../preprocessor/pipeline.toml");
-    holds("pipeline", bytes(&[own, cars]), 300, services::pipeline);
+    holds("pipeline", bytes(&[own, cars]), 300, sql::pipeline);
 }
 
 #[test]
