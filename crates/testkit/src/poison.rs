@@ -100,12 +100,27 @@ impl Corpus {
         let config = format!("{}/config/{subject}", registry.url.trim_end_matches('/'));
         let registry = Registry::new(registry).expect("the settings of the registry can be used");
         let body = r#"{"compatibility":"NONE"}"#;
-        let request = reqwest::blocking::Client::new().put(config).body(body);
-        let answer = request.header("content-type", "application/vnd.schemaregistry.v1+json").send();
-        let answer = answer.expect("the registry is there");
-        assert!(answer.status().is_success(), "the registry takes no schemas of any kind: {answer:?}");
+        let client = reqwest::blocking::Client::new();
+        // A registry that has just started on a busy machine may be slower than its clients wait.
+        crate::wait_until("the registry is there", || {
+            let request = client.put(&config).body(body);
+            let answer = request.header("content-type", "application/vnd.schemaregistry.v1+json").send();
+            let Some(answer) = answer.ok().filter(|it| !it.status().is_server_error()) else { return false };
+            assert!(answer.status().is_success(), "the registry takes no schemas of any kind: {answer:?}");
+            true
+        });
         Self::load(|place, text| {
-            registry.register(place.unwrap_or(&subject), text).expect("the registry takes the schema")
+            let mut id = None;
+            crate::wait_until("the registry takes the schema", || {
+                match registry.register(place.unwrap_or(&subject), text) {
+                    Ok(it) => id = Some(it),
+                    Err(error) => {
+                        assert!(error.is_passing(), "the registry does not take the schema: {error}")
+                    }
+                }
+                id.is_some()
+            });
+            id.expect("it was waited for")
         })
     }
 

@@ -190,6 +190,15 @@ impl Machines {
         }
     }
 
+    /// Whether engines that were ended have not all started again yet.
+    #[must_use]
+    pub fn are_starting(&self) -> bool {
+        match &self.origin {
+            Origin::Embedded { .. } => false,
+            Origin::Real { again, .. } => again.pid().is_some(),
+        }
+    }
+
     /// Whether files of the log may grow. A broker that cannot write may end; [`Machines::start_again`] is for afterwards.
     ///
     /// # Errors

@@ -40,7 +40,7 @@ use tokio_util::sync::CancellationToken;
 use pipeline::Pipeline;
 use plan::{Kind, Planned, Service};
 pub use report::{Faults, Report};
-use scenario::{Scenario, judge_deleted, judge_outage};
+use scenario::{Scenario, judge_deleted, judge_outage, judge_retention};
 pub use settings::Settings;
 use usage::Courses;
 use watch::Watch;
@@ -79,7 +79,7 @@ pub fn run(settings: &Settings, stop: &CancellationToken) -> Result<Report> {
     let watch = Watch::start(kafka.clone(), settings.partitions);
     let mut courses = Courses::default();
     let began = Instant::now();
-    suffer(&mut pipeline, &plan, &watch, &mut courses, stop)?;
+    let struck = suffer(&mut pipeline, &plan, &watch, &mut courses, stop)?;
     let seconds = began.elapsed().as_secs_f64();
     println!("faults are over; waiting until predictions flow in every partition");
     pipeline.clear();
@@ -105,6 +105,7 @@ pub fn run(settings: &Settings, stop: &CancellationToken) -> Result<Report> {
             let logs = [Service::Scorer(1), Service::Scorer(2)].map(|it| (it, pipeline.log(it)));
             proved = judge_deleted(pipeline.deleted, proved, &said, &logs);
         }
+        Scenario::Retention => proved = judge_retention(pipeline.deleted, proved),
     }
     violations.extend(proved);
     let (poison, wrong) = pipeline.check_poison();
@@ -115,7 +116,7 @@ pub fn run(settings: &Settings, stop: &CancellationToken) -> Result<Report> {
     let mut ended_themselves = pipeline.ended_themselves();
     ended_themselves.extend(pipeline.end_services());
     let mut faults: BTreeMap<String, Faults> = BTreeMap::new();
-    for planned in &plan {
+    for planned in &struck {
         faults.entry(planned.kind.name()).or_default().count += 1;
     }
     for (kind, (recovered, worst)) in recoveries {
@@ -133,15 +134,16 @@ pub fn run(settings: &Settings, stop: &CancellationToken) -> Result<Report> {
     Ok(report)
 }
 
-/// Lets the faults happen, each in its time.
+/// Lets the faults happen, each in its time; returns those that did, for an engine that has not started again is not struck.
 fn suffer(
     pipeline: &mut Pipeline,
     plan: &[Planned],
     watch: &Watch,
     courses: &mut Courses,
     stop: &CancellationToken,
-) -> Result<()> {
+) -> Result<Vec<Planned>> {
     let began = Instant::now();
+    let mut struck = Vec::new();
     let mut coming = plan.iter().peekable();
     let mut lasting: Vec<Planned> = Vec::new();
     let mut sampled: Option<Instant> = None;
@@ -149,7 +151,12 @@ fn suffer(
         ensure!(!stop.is_cancelled(), "stopped");
         let now = began.elapsed();
         while let Some(planned) = coming.next_if(|it| it.at <= now) {
+            if pipeline.is_too_early(planned.fault) {
+                println!("{planned}: left out, engines have not started again");
+                continue;
+            }
             println!("{planned}");
+            struck.push(*planned);
             if planned.kind == Kind::Outage {
                 // What it takes from here on is held against what it takes now.
                 courses.0.clear();
@@ -172,7 +179,7 @@ fn suffer(
         }
         std::thread::sleep(TICK);
     }
-    Ok(())
+    Ok(struck)
 }
 
 /// Asks `telltale verify` until all is there, or nothing moves any more; returns what is wrong then, and all it said.

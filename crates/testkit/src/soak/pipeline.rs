@@ -1,12 +1,12 @@
 //! Everything a soak runs: engines, links, services, cars; and what a fault does to them.
 
+mod deletion;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use telltale_kafka::topics::Topics;
-use telltale_records::topics;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
@@ -17,7 +17,6 @@ use super::plan::{Fault, Kind, Link, Service};
 use super::poison::Poison;
 use super::ports::Ports;
 use super::process::Supervised;
-use super::scenario::no_open_transaction;
 use super::settings::Settings;
 use super::trouble::Trouble;
 use super::usage::Courses;
@@ -27,8 +26,6 @@ use crate::engines::Engine;
 const START: Duration = Duration::from_secs(300);
 /// Longest wait for a process that was asked to end, before it is killed.
 const END: Duration = Duration::from_secs(60);
-/// Time for what a stopped process has sent to arrive.
-const SETTLED: Duration = Duration::from_millis(200);
 /// Time after which the third preprocessor of a rebalance storm leaves.
 const STAY: Duration = Duration::from_millis(1500);
 
@@ -47,7 +44,7 @@ pub struct Pipeline {
     stay_until: Option<Instant>,
     /// Messages that no service can use, if there are to be any.
     poison: Option<Poison>,
-    /// Predictions that were deleted with their topic.
+    /// Records that a scenario deleted.
     pub deleted: u64,
     links: BTreeMap<Link, Proxy>,
     /// The engines.
@@ -151,31 +148,6 @@ impl Pipeline {
     fn create_topics(&self) -> Result<()> {
         let (partitions, kafka) = (self.settings.partitions.to_string(), self.kafka().bootstrap);
         self.telltale(&["topics", "create", "--partitions", &partitions, "--kafka", &kafka])
-    }
-
-    /// Deletes the predictions, and counts them while nobody writes and no transaction is open: one that is open commits its
-    /// offsets even if what it wrote is gone.
-    fn delete_predictions(&mut self) -> Result<()> {
-        let kafka = self.kafka();
-        loop {
-            self.signal_scorers("STOP")?;
-            std::thread::sleep(SETTLED);
-            if no_open_transaction(&kafka, self.settings.partitions)? {
-                break;
-            }
-            self.signal_scorers("CONT")?;
-            std::thread::sleep(SETTLED);
-        }
-        self.deleted = crate::written(&kafka, topics::PREDICTIONS).len() as u64;
-        Topics::open(&kafka)?.delete(topics::PREDICTIONS)?;
-        self.signal_scorers("CONT")
-    }
-
-    fn signal_scorers(&mut self, signal: &str) -> Result<()> {
-        for scorer in [Service::Scorer(1), Service::Scorer(2)] {
-            self.of(scorer).signal(signal)?;
-        }
-        Ok(())
     }
 
     /// What a service has logged so far.
@@ -301,6 +273,13 @@ impl Pipeline {
         Ok(self.commands.service(service, name, http))
     }
 
+    /// Whether a fault is of an engine that has not started again since the one before.
+    #[must_use]
+    pub fn is_too_early(&self, fault: Fault) -> bool {
+        let of_engine = matches!(fault, Fault::KillEngine(_) | Fault::FreezeEngine(_) | Fault::Disk);
+        of_engine && self.machines.are_starting()
+    }
+
     /// Makes a fault begin.
     ///
     /// # Errors
@@ -321,6 +300,7 @@ impl Pipeline {
             }
             Fault::Disk => self.machines.limit_files(true)?,
             Fault::DeleteTopic => self.delete_predictions()?,
+            Fault::Retention => [1, 2].into_iter().for_each(|it| self.of(Service::Preprocessor(it)).kill()),
             Fault::Twin(service) => {
                 let name = format!("{service}-twin");
                 let mut twin = self.service(service, &name)?;
@@ -367,6 +347,7 @@ impl Pipeline {
                 }
             }
             Fault::DeleteTopic => self.create_topics()?,
+            Fault::Retention => self.overtake()?,
             Fault::Terminate(_) | Fault::Poison(_) | Fault::Clock(_) => {}
         }
         Ok(())

@@ -47,6 +47,9 @@ pub enum Kind {
     /// The topic of predictions is deleted and made anew; a scenario of its own
     #[value(skip)]
     Deleted,
+    /// Retention deletes what the preprocessors, who are away, had not read; a scenario of its own
+    #[value(skip)]
+    Retention,
 }
 
 impl Kind {
@@ -56,6 +59,7 @@ impl Kind {
         match self {
             Self::Outage => "outage".to_owned(),
             Self::Deleted => "deleted".to_owned(),
+            Self::Retention => "retention".to_owned(),
             _ => self.to_possible_value().map(|it| it.get_name().to_owned()).unwrap_or_default(),
         }
     }
@@ -170,6 +174,8 @@ pub enum Fault {
     Clock(i64),
     /// The topic of predictions is deleted, and made anew when the fault is over.
     DeleteTopic,
+    /// The preprocessors are away, and when the fault is over what they had not read is gone.
+    Retention,
 }
 
 /// Who suffers from a fault: one fault at a time for each.
@@ -189,7 +195,7 @@ impl Fault {
             Self::KillEngine(it) | Self::FreezeEngine(it) => Target::Engine(it),
             Self::Disk => Target::Engine(Engine::Kafka),
             Self::Link(link, _) => Target::Link(link),
-            Self::Rebalance => Target::Group,
+            Self::Rebalance | Self::Retention => Target::Group,
             Self::DeleteTopic => Target::Engine(Engine::Kafka),
             Self::Poison(_) | Self::Clock(_) => Target::Cars,
         }
@@ -211,7 +217,7 @@ impl Fault {
             Self::Twin(_) => (3_000, 8_000),
             Self::Disk => (1_000, 4_000),
             Self::Clock(_) => (4_000, 4_000),
-            Self::DeleteTopic => (8_000, 8_000),
+            Self::DeleteTopic | Self::Retention => (0, 0), // scenarios say how long
         }
     }
 }
@@ -224,6 +230,7 @@ impl fmt::Display for Fault {
             Self::Link(link, trouble) => write!(f, "{link}: {trouble}"),
             Self::Poison(messages) => write!(f, "{messages} messages that nobody can use"),
             Self::DeleteTopic => write!(f, "{} is deleted", telltale_records::topics::PREDICTIONS),
+            Self::Retention => f.write_str("the preprocessors are away, and retention overtakes them"),
             Self::Rebalance => f.write_str("a third preprocessor comes and goes"),
             Self::Twin(service) => write!(f, "a second {service}"),
             Self::Disk => f.write_str("no file of the log can grow"),
@@ -350,7 +357,7 @@ fn faults(kind: Kind, engines: Engines) -> Vec<Fault> {
         Kind::Twin => services().filter(|it| *it != Service::Trainer).map(Fault::Twin).collect(),
         Kind::Disk => vec![Fault::Disk],
         Kind::Clock => [-180, -30, 60, 3 * 1440].map(Fault::Clock).to_vec(),
-        Kind::Outage | Kind::Deleted => Vec::new(), // scenarios plan theirs
+        Kind::Outage | Kind::Deleted | Kind::Retention => Vec::new(), // scenarios plan theirs
     }
 }
 

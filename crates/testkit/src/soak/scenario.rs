@@ -20,10 +20,16 @@ pub enum Scenario {
     Outage,
     /// The topic of predictions is deleted and made anew: the scorers say so, and only what lay in it is lost
     TopicDeleted,
+    /// What the preprocessors had not read is deleted: they say so and stand still, and only what was deleted is lost
+    Retention,
 }
 
 /// Time of undisturbed flow before a scenario's fault.
 const BEFORE: Duration = Duration::from_secs(15);
+/// For so long the topic of predictions is gone: longer than librdkafka waits in silence for a topic to come (30 s).
+const WITHOUT_TOPIC: Duration = Duration::from_secs(45);
+/// For so long the preprocessors are away.
+const AWAY: Duration = Duration::from_secs(10);
 /// What the bridge may take more while Kafka is away, in kB of 1024 bytes.
 const OUTAGE_KB: u64 = 10 * 1024;
 
@@ -35,7 +41,8 @@ impl Scenario {
         match self {
             Self::Mix => schedule(settings.seed, settings.length(), &settings.kinds(), settings.engines),
             Self::Outage => alone(Kind::Outage, Fault::KillEngine(Engine::Kafka), settings.length()),
-            Self::TopicDeleted => alone(Kind::Deleted, Fault::DeleteTopic, Duration::from_secs(8)),
+            Self::TopicDeleted => alone(Kind::Deleted, Fault::DeleteTopic, WITHOUT_TOPIC),
+            Self::Retention => alone(Kind::Retention, Fault::Retention, AWAY),
         }
     }
 }
@@ -87,6 +94,20 @@ pub fn judge_deleted(
     wrong
 }
 
+/// What is wrong after so many acknowledged readings were deleted: `violations` are those of `telltale verify`.
+#[must_use]
+pub fn judge_retention(deleted: u64, violations: Vec<String>) -> Vec<String> {
+    let named = format!("{ABSENT}{deleted} readings");
+    if deleted > 0 && violations.iter().any(|it| it.trim_start().starts_with(&named)) {
+        return violations.into_iter().filter(|it| !it.trim_start().starts_with(&named)).collect();
+    }
+    let all = violations.join("; ");
+    vec![format!("{deleted} readings were deleted, but telltale verify does not say so: {all}")]
+}
+
+/// How `telltale verify` says how many readings are gone.
+const ABSENT: &str = "acknowledged and not in the log: ";
+
 /// How many records of a topic `telltale verify` calls lost.
 fn lost(summary: &str, topic: &str) -> Option<u64> {
     let line = summary.lines().find_map(|it| it.strip_prefix(topic)?.strip_prefix(": "))?;
@@ -111,6 +132,16 @@ mod tests {
         assert_eq!(judge_deleted(1200, lost(), summary, &log("INFO model-predictions")).len(), 1);
         let more = vec!["lost: sensor-data-0-7 has no outcome".to_owned()];
         assert_eq!(judge_deleted(1200, more.clone(), summary, &warned), more);
+    }
+
+    #[test]
+    fn only_what_retention_deleted_may_be_lost_and_all_of_it_is_named() {
+        let said = |count: u64| format!("  {ABSENT}{count} readings of the cars' ledgers");
+        assert_eq!(judge_retention(12, vec![said(12)]), Vec::<String>::new());
+        assert_eq!(judge_retention(12, vec![said(12), "lost: more".to_owned()]), ["lost: more"]);
+        assert_eq!(judge_retention(12, vec![said(13)]).len(), 1);
+        assert_eq!(judge_retention(12, vec![said(122)]).len(), 1);
+        assert_eq!(judge_retention(0, Vec::new()).len(), 1);
     }
 
     #[test]
