@@ -71,6 +71,9 @@ free_ports() {
 up() {
     mkdir -p "$dir"
     dir=$(cd "$dir" && pwd)
+    # A run that was killed leaves its engines and what they kept, perhaps as a crash left it.
+    "$here/engines.sh" down --dir "$dir"
+    rm -rf "$dir/data"
     free_ports
     # The jars of `make up` are the same, and checked again by their sums.
     if [[ ! -d $dir/jars && -d $root/target/engines/jars ]]; then cp -r "$root/target/engines/jars" "$dir/jars"; fi
