@@ -27,7 +27,7 @@ security_prepare() {
     done
     authority "$folder"
     engines_certificate "$folder"
-    for user in admin bridge preprocessor trainer scorer verifier cli simulator; do
+    for user in ${SECURITY_USERS#broker }; do # the nodes themselves have settings of their own
         program_settings "$user" >"$folder/$user.env"
     done
     kafka_tool_settings >"$folder/admin.properties"
