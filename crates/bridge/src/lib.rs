@@ -227,6 +227,14 @@ fn drain(relay: &Relay, service: &Service) -> Result<(), Error> {
         if waiting == 0 || failure.is_some() {
             break;
         }
+        if relay.is_taken_over() {
+            // The other process has them all from the broker again: a record of ours would come among its own.
+            warn!(
+                waiting,
+                "another process has the session, messages that are not in Kafka yet are left to it"
+            );
+            break;
+        }
         if Instant::now() >= deadline {
             warn!(waiting, "messages are not in Kafka yet, the broker will send them again");
             break;

@@ -1,11 +1,13 @@
 //! All sessions at work on one producer.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use prometheus_client::metrics::histogram::Histogram;
 use telltale_kafka::producer::{Delivered, ProducerConfig, SendError};
 use telltale_kafka::{KafkaConfig, Producer};
+use telltale_mqtt::Fault;
 use telltale_mqtt::subscriber::{Event, Session};
 use telltale_service::{Service, chain};
 use tracing::{info, warn};
@@ -13,12 +15,17 @@ use tracing::{info, warn};
 use crate::lane::{Lane, lane_of};
 use crate::{Error, component};
 
+/// After so long nothing of the process that had the session before is on its way to Kafka any more, unless Kafka stands still: its
+/// last records come before those that the broker sends again, not among them.
+const LAST_OF_ANOTHER: Duration = Duration::from_secs(1);
+
 /// The lanes, the producer they share, and why it can no longer be used.
 #[derive(Debug)]
 pub(crate) struct Relay {
     pub(crate) lanes: Vec<Arc<Lane>>,
     producer: OnceLock<Producer>,
     failure: Mutex<Option<SendError>>,
+    taken_over: AtomicBool,
     delivery: Histogram,
 }
 
@@ -31,7 +38,8 @@ impl Relay {
         delivery: Histogram,
     ) -> Result<Arc<Self>, telltale_kafka::Error> {
         let (producer_cell, failure) = (OnceLock::new(), Mutex::new(None));
-        let relay = Arc::new(Self { lanes, producer: producer_cell, failure, delivery });
+        let taken_over = AtomicBool::new(false);
+        let relay = Arc::new(Self { lanes, producer: producer_cell, failure, taken_over, delivery });
         // The producer belongs to the relay: a strong reference back would keep both for ever.
         let weak: Weak<Self> = Arc::downgrade(&relay);
         let producer = Producer::new(kafka, producer, move |token, outcome| {
@@ -74,6 +82,11 @@ impl Relay {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
+    /// Whether another process has a session now that was this one's.
+    pub(crate) fn is_taken_over(&self) -> bool {
+        self.taken_over.load(Ordering::Relaxed)
+    }
+
     /// Messages taken and not yet safe, and for how long Kafka has reported nothing although some wait.
     pub(crate) fn waiting(&self) -> (usize, Duration) {
         let each = self.lanes.iter().map(|it| it.waiting());
@@ -90,13 +103,24 @@ impl Relay {
     ) -> Result<(), Error> {
         let name = lane.name.as_str();
         let component = component(name);
-        let failed = |source| Error::Mqtt { broker: broker.clone(), source };
+        let failed = |source| {
+            if matches!(source, Fault::TakenOver) {
+                self.taken_over.store(true, Ordering::Relaxed);
+            }
+            Error::Mqtt { broker: broker.clone(), source }
+        };
+        let mut was_here = false;
         while let Some(event) = session.next().await.map_err(failed)? {
             match event {
                 Event::Message(message) => lane.accept(self.producer(), message).map_err(Error::Send)?,
                 Event::Connected { session_present } => {
                     info!(session = name, session_present, "connected to the MQTT broker");
                     lane.connected();
+                    if session_present && !was_here {
+                        // What the broker sends now was another process's until a moment ago.
+                        tokio::time::sleep(LAST_OF_ANOTHER).await;
+                    }
+                    was_here = true;
                     if session_present {
                         service.ready(&component);
                     }

@@ -4,9 +4,10 @@ mod support;
 
 use std::collections::BTreeMap;
 
-use support::{World, assert_whole, is_ready, metric, text};
+use support::{Door, World, assert_whole, config_of, is_ready, metric, text};
 use telltale_mqtt::Version;
 use telltale_records::topics::{DEAD_LETTERS, SENSOR_DATA, TRUTH};
+use telltale_service::chain;
 use telltale_testkit::{ByHand, Engine, Kind, PATIENCE, Written, host, wait_until};
 
 #[test]
@@ -95,6 +96,27 @@ fn what_finds_no_room_is_left_to_the_broker_and_comes_again() {
         wait_until("all is acknowledged", || metric(running, "acknowledged_total") >= 500);
     });
     assert_whole(&world.records(SENSOR_DATA), 10, 0..50);
+}
+
+#[test]
+fn a_bridge_whose_session_is_taken_over_leaves_what_it_holds_to_the_other() {
+    let mut world = World::start();
+    let more = ["--receive-maximum", "40"];
+    world.beside_a_bridge(world.config(&more), |_, _| ()); // from now on the broker holds its session
+    world.cars(10, 0..100, Version::V5).join().unwrap();
+    let door = Door::closed(&world.kafka);
+    let flags = world.flags(&world.engines.mqtt_flags(), &door.kafka(&world.kafka), &more);
+    let host = host();
+    let first = host.launch("bridge", config_of(flags), telltale_bridge::run);
+    wait_until("its window is full", || metric(&first, "waiting_messages") == 40);
+    world.beside_a_bridge(world.config(&more), |_, second| {
+        wait_until("all is acknowledged", || metric(second, "acknowledged_total") == 1000);
+        door.open();
+        wait_until("the first has ended", || first.is_ended());
+    });
+    let error = chain(&first.stop(PATIENCE).unwrap_err());
+    assert!(error.contains("another client with the same client id took the session over"), "{error}");
+    assert_whole(&world.records(SENSOR_DATA), 10, 0..100);
 }
 
 #[test]

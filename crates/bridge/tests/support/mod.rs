@@ -112,7 +112,7 @@ impl World {
     }
 }
 
-fn config_of(flags: Vec<String>) -> Config {
+pub(crate) fn config_of(flags: Vec<String>) -> Config {
     Config::try_parse_from(["bridge".to_owned()].into_iter().chain(flags)).unwrap()
 }
 
@@ -123,7 +123,7 @@ pub(crate) struct Door {
 }
 
 impl Door {
-    fn closed(kafka: &KafkaConfig) -> Self {
+    pub(crate) fn closed(kafka: &KafkaConfig) -> Self {
         let is_open = Arc::new(AtomicBool::new(false));
         let state = Arc::clone(&is_open);
         let produce = TRANSACTION[2];
@@ -134,7 +134,7 @@ impl Door {
         Self { proxy, is_open }
     }
 
-    fn kafka(&self, kafka: &KafkaConfig) -> KafkaConfig {
+    pub(crate) fn kafka(&self, kafka: &KafkaConfig) -> KafkaConfig {
         KafkaConfig { bootstrap: self.proxy.address().to_string(), ..kafka.clone() }
     }
 
