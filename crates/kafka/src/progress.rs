@@ -7,6 +7,7 @@
 //! A process that is killed leaves no half of a step, and the next one reads where to go on. The position is kept
 //! where Kafka keeps what groups have read: as the offset of partition 0 of the topic, with a note beside it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
@@ -105,7 +106,7 @@ impl Progress {
             .set_offset(Offset::Offset(i64::try_from(position.done).unwrap_or(i64::MAX)))
             .map_err(failed)?;
         element.set_metadata(&position.note);
-        let group = self.consumer.group_metadata().expect("the consumer was made with a group");
+        let group = Arc::new(self.consumer.group_metadata().expect("the consumer was made with a group"));
         self.producer.publish_with(records, Some((&offsets, &group)), |_| false, stop)
     }
 }

@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::admin::{
     AdminClient, AdminOptions, ConfigSource, NewTopic, ResourceSpecifier, TopicReplication,
@@ -14,13 +14,16 @@ use rdkafka::admin::{
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use telltale_records::topics::{ALL, TopicSpec};
 
-use crate::client::{Log, REQUEST, partitions, request};
+use crate::client::{Log, REQUEST, partitions, request, watermarks};
 use crate::config::KafkaConfig;
 use crate::error::Error;
 use crate::everywhere::wait_until_known;
 
 /// How long creating may take on Kafka's side.
 const OPERATION: Duration = Duration::from_secs(30);
+
+/// Between two times of asking.
+const AGAIN: Duration = Duration::from_millis(50);
 
 /// A number of replicas that leaves it to the brokers: three on a cluster that is set up for three.
 pub const AS_BROKERS_ARE_SET: i32 = -1;
@@ -106,11 +109,12 @@ impl Topics {
         Ok(metadata.brokers().iter().map(|it| format!("{}:{}", it.host(), it.port())).collect())
     }
 
-    /// Creates one topic, or says how the existing one differs. Other brokers may hear of it a moment later.
+    /// Creates one topic, or says how the existing one differs. Returns once each partition of a new topic has a leader
+    /// that answers for it; other brokers may hear of it a moment later.
     ///
     /// # Errors
     ///
-    /// Returns an error when Kafka cannot be asked or refuses.
+    /// Returns an error when Kafka cannot be asked or refuses, or no broker answers for a partition in time.
     pub fn create(&self, spec: &TopicSpec, partitions: i32, replication: i32) -> Result<Created, Error> {
         let count = if spec.partitioned { partitions } else { 1 };
         let mut topic = NewTopic::new(spec.name, count, TopicReplication::Fixed(replication));
@@ -126,7 +130,21 @@ impl Topics {
                 Ok(if differences.is_empty() { Created::Same } else { Created::Differs(differences) })
             }
             Some(Err((_, code))) => Err(request(&self.kafka, attempt)(KafkaError::AdminOp(code))),
-            Some(Ok(_)) | None => Ok(Created::New),
+            Some(Ok(_)) | None => {
+                let deadline = Instant::now() + OPERATION;
+                (0..count).try_for_each(|it| self.wait_until_led(spec.name, it, deadline))?;
+                Ok(Created::New)
+            }
+        }
+    }
+
+    /// Waits until a broker answers for a partition: Kafka says that a topic is created before its leaders know.
+    fn wait_until_led(&self, topic: &str, partition: i32, deadline: Instant) -> Result<(), Error> {
+        loop {
+            match watermarks(self.admin.inner(), &self.kafka, topic, partition) {
+                Err(error) if error.is_passing() && Instant::now() < deadline => thread::sleep(AGAIN),
+                outcome => return outcome.map(drop),
+            }
         }
     }
 

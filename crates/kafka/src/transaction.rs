@@ -11,9 +11,12 @@
 //! Kafka itself fences a producer whose transaction took longer than its time, as one does that stood still or whose Kafka
 //! was away. Nobody has taken its place then: such a transaction is in doubt, and so its producer is made anew.
 
+mod bounded;
 mod deliveries;
+mod failure;
 
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -31,7 +34,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::deadline::Deadline;
 use crate::error::Error;
+use bounded::bounded;
 use deliveries::Deliveries;
+pub(crate) use failure::{Failure, is_fenced, is_missing};
+use failure::{classify, refused, repeatable};
 
 /// How long the event thread stays in one poll, and so the longest time that ending it takes.
 ///
@@ -47,27 +53,11 @@ const CALL: Duration = Duration::from_secs(10);
 /// Wait for room in the queue, and for librdkafka to let go of the last message.
 const MOMENT: Duration = Duration::from_micros(100);
 
+/// After so long without an answer a delivery is late enough to ask whether its topic is there, and for how long to ask.
+const LATE: Duration = Duration::from_secs(5);
+
 /// Most bytes that may wait in the producer, in KiB.
 const QUEUE_KBYTES: &str = "65536";
-
-/// Why a transaction was not committed.
-#[derive(Debug)]
-pub(crate) enum Failure {
-    /// It must be aborted; the same records may be tried again.
-    Abort(KafkaError),
-    /// Nobody here knows whether it was committed.
-    Doubt(KafkaError),
-    /// The producer, and with it the process, is at its end.
-    Fatal(KafkaError),
-}
-
-impl Failure {
-    /// What librdkafka reported.
-    pub(crate) fn source(&self) -> &KafkaError {
-        let (Self::Abort(error) | Self::Doubt(error) | Self::Fatal(error)) = self;
-        error
-    }
-}
 
 /// A producer that writes transactions only.
 pub(crate) struct TransactionalProducer {
@@ -169,7 +159,7 @@ impl TransactionalProducer {
     pub(crate) fn commit(
         &self,
         out: &Outgoing,
-        offsets: Option<(&TopicPartitionList, &ConsumerGroupMetadata)>,
+        offsets: Option<(&TopicPartitionList, &Arc<ConsumerGroupMetadata>)>,
         alone: impl Fn(OutgoingRecord<'_>) -> bool,
     ) -> Result<(), Failure> {
         self.begun.set(Instant::now());
@@ -179,7 +169,7 @@ impl TransactionalProducer {
     fn try_commit(
         &self,
         out: &Outgoing,
-        offsets: Option<(&TopicPartitionList, &ConsumerGroupMetadata)>,
+        offsets: Option<(&TopicPartitionList, &Arc<ConsumerGroupMetadata>)>,
         alone: impl Fn(OutgoingRecord<'_>) -> bool,
     ) -> Result<(), Failure> {
         let deadline = &Deadline::new(self.patience, &self.shutdown);
@@ -187,23 +177,22 @@ impl TransactionalProducer {
         self.producer.begin_transaction().map_err(classify)?;
         for (index, record) in out.records().enumerate() {
             if alone(record) {
-                self.deliver(deadline)?;
-                self.send(index, record, deadline)?;
-                self.deliver(deadline)?;
+                self.deliver(out, deadline)?;
+                self.send(out, index, record, deadline)?;
+                self.deliver(out, deadline)?;
             } else {
-                self.send(index, record, deadline)?;
+                self.send(out, index, record, deadline)?;
             }
         }
         if let Some((offsets, group)) = offsets {
-            let sent =
-                again(deadline, |left| self.producer.send_offsets_to_transaction(offsets, group, left));
+            let sent = self.send_offsets(offsets, group, deadline);
             if sent.is_err() {
                 // Where a record failed meanwhile, its report says more.
-                self.deliver(deadline)?;
+                self.deliver(out, deadline)?;
             }
             sent?;
         }
-        self.deliver(deadline)?;
+        self.deliver(out, deadline)?;
         again(deadline, |left| self.producer.commit_transaction(left))
     }
 
@@ -234,7 +223,13 @@ impl TransactionalProducer {
         Ok(failed)
     }
 
-    fn send(&self, index: usize, record: OutgoingRecord<'_>, deadline: &Deadline<'_>) -> Result<(), Failure> {
+    fn send(
+        &self,
+        out: &Outgoing,
+        index: usize,
+        record: OutgoingRecord<'_>,
+        deadline: &Deadline<'_>,
+    ) -> Result<(), Failure> {
         let mut message = base_record(record, index);
         loop {
             self.deliveries().under_way.fetch_add(1, Ordering::AcqRel);
@@ -258,7 +253,7 @@ impl TransactionalProducer {
                 }
                 // An earlier record failed meanwhile: its report says more.
                 Some(RDKafkaErrorCode::State) => {
-                    self.deliver(deadline)?;
+                    self.deliver(out, deadline)?;
                     return Err(Failure::Doubt(error));
                 }
                 _ => return Err(Failure::Abort(error)),
@@ -266,14 +261,46 @@ impl TransactionalProducer {
         }
     }
 
-    /// Waits until each record sent so far is delivered, or one is not.
-    fn deliver(&self, deadline: &Deadline<'_>) -> Result<(), Failure> {
-        if !self.deliveries().wait(true, deadline) {
-            return Err(unanswered_delivery());
+    /// Writes the offsets into the transaction.
+    fn send_offsets(
+        &self,
+        offsets: &TopicPartitionList,
+        group: &Arc<ConsumerGroupMetadata>,
+        deadline: &Deadline<'_>,
+    ) -> Result<(), Failure> {
+        // librdkafka forgets the time-out of this call, and of no other, while the group's coordinator is away (its
+        // issue 5456). A thread that stays in it has the producer for itself: in doubt, another is made.
+        again(deadline, |left| {
+            let (producer, offsets, group) = (Arc::clone(&self.producer), offsets.clone(), Arc::clone(group));
+            let send = move || producer.send_offsets_to_transaction(&offsets, &group, left);
+            bounded("kafka-offsets", left, deadline, send)
+        })
+    }
+
+    /// Waits until each record sent so far is delivered, or one is not. `out` is what they are of.
+    fn deliver(&self, out: &Outgoing, deadline: &Deadline<'_>) -> Result<(), Failure> {
+        if !self.deliveries().wait(true, &Deadline::new(LATE.min(deadline.left()), &self.shutdown)) {
+            // librdkafka waits in silence for a topic that was deleted.
+            if let Some(error) = self.missing_topic(out) {
+                return Err(Failure::Abort(error));
+            }
+            if !self.deliveries().wait(true, deadline) {
+                return Err(unanswered_delivery());
+            }
         }
         // Once one has failed librdkafka sends no other before the abort.
         let failed = self.deliveries().failed().first().map(|(_, error)| error.clone());
         failed.map_or_else(|| self.settle(deadline), |error| Err(Failure::Abort(error)))
+    }
+
+    /// The error of the first topic of `out` that Kafka says does not exist.
+    fn missing_topic(&self, out: &Outgoing) -> Option<KafkaError> {
+        targets(out).into_iter().find_map(|topic| {
+            let metadata = self.producer.client().fetch_metadata(Some(topic), LATE).ok()?;
+            let error = metadata.topics().iter().find(|it| it.name() == topic)?.error()?;
+            let code = RDKafkaErrorCode::from(error);
+            is_missing(code).then_some(KafkaError::MessageProduction(code))
+        })
     }
 
     /// Takes back what is not on its way yet and waits for what is.
@@ -318,6 +345,11 @@ impl Drop for TransactionalProducer {
     }
 }
 
+/// The topics that records of `out` go to.
+pub(crate) fn targets(out: &Outgoing) -> BTreeSet<&str> {
+    out.records().map(|it| it.topic()).collect()
+}
+
 /// The failure of a delivery that took too long.
 fn unanswered_delivery() -> Failure {
     Failure::Doubt(KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut))
@@ -335,56 +367,6 @@ fn again(deadline: &Deadline<'_>, call: impl Fn(Duration) -> Result<(), KafkaErr
             Err(error) => return Err(classify(error)),
         }
     }
-}
-
-/// Whether the same call may be made again at once: it is retriable, and its outcome is known.
-fn repeatable(error: &rdkafka::error::RDKafkaError) -> bool {
-    error.is_retriable() && !error.is_fatal() && !error.txn_requires_abort() && !unanswered(error.code())
-}
-
-/// Whether a request may have been carried out although its answer is missing.
-fn unanswered(code: RDKafkaErrorCode) -> bool {
-    use RDKafkaErrorCode as Code;
-    matches!(
-        code,
-        Code::OperationTimedOut
-            | Code::RequestTimedOut
-            | Code::MessageTimedOut
-            | Code::TimedOutQueue
-            | Code::BrokerTransportFailure
-            | Code::AllBrokersDown
-            | Code::InProgress
-    )
-}
-
-/// What an error of a transactional call means.
-fn classify(error: KafkaError) -> Failure {
-    match &error {
-        KafkaError::Transaction(it) if it.is_fatal() => Failure::Fatal(error),
-        KafkaError::Transaction(it) if it.txn_requires_abort() => Failure::Abort(error),
-        _ => match error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::Fatal | RDKafkaErrorCode::Fenced) => Failure::Fatal(error),
-            _ => Failure::Doubt(error),
-        },
-    }
-}
-
-/// Whether an error says that Kafka takes nothing from this producer any more, since there is a newer epoch of its id.
-pub(crate) fn is_fenced(error: &KafkaError) -> bool {
-    use RDKafkaErrorCode as Code;
-    matches!(
-        error.rdkafka_error_code(),
-        Some(Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch)
-    )
-}
-
-/// Whether a code says that this record, and not the way to Kafka, is the trouble.
-fn refused(code: RDKafkaErrorCode) -> bool {
-    use RDKafkaErrorCode as Code;
-    matches!(
-        code,
-        Code::MessageSizeTooLarge | Code::InvalidMessageSize | Code::InvalidRecord | Code::InvalidTimestamp
-    )
 }
 
 /// The record as librdkafka takes it.

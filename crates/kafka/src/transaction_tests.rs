@@ -1,5 +1,7 @@
 //! What errors mean; a transaction that outlives its time.
 
+use rdkafka::Offset;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use telltale_embedded::log::{Log, LogConfig};
 use telltale_records::Destination;
 use telltale_records::topics::TopicSpec;
@@ -78,4 +80,21 @@ fn a_transaction_that_kafka_ended_after_its_time_is_in_doubt() {
 fn a_transaction_that_another_process_ended_is_the_last() {
     let failure = abort_too_late(Duration::from_secs(600), |kafka, _| drop(owner(kafka, PATIENCE)));
     assert!(matches!(&failure, Failure::Fatal(error) if is_fenced(error)), "{failure:?}");
+}
+
+#[test]
+fn offsets_that_nobody_answers_for_are_in_doubt() {
+    let log = Log::start(LogConfig::default()).unwrap();
+    let kafka = KafkaConfig::at(log.addr().to_string());
+    let spec = TopicSpec { name: "t", partitioned: true, config: &[] };
+    Topics::open(&kafka).unwrap().create(&spec, 1, 1).unwrap();
+    let mut client = kafka.client().unwrap();
+    let consumer: BaseConsumer = client.set("group.id", "group").create().unwrap();
+    let group = Arc::new(consumer.group_metadata().unwrap());
+    let mut offsets = TopicPartitionList::new();
+    offsets.add_partition_offset("t", 0, Offset::Offset(1)).unwrap();
+    let producer = owner(&kafka, Duration::from_secs(6));
+    drop(log);
+    let failure = producer.commit(&Outgoing::new(), Some((&offsets, &group)), |_| false).unwrap_err();
+    assert!(matches!(failure, Failure::Doubt(_)), "{failure:?}");
 }

@@ -1,5 +1,6 @@
 //! Writing several records as one: all of them are seen, or none.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::TopicPartitionList;
@@ -106,7 +107,7 @@ impl Transactional {
     pub(crate) fn publish_with(
         &mut self,
         records: &Outgoing,
-        offsets: Option<(&TopicPartitionList, &ConsumerGroupMetadata)>,
+        offsets: Option<(&TopicPartitionList, &Arc<ConsumerGroupMetadata>)>,
         alone: impl Fn(OutgoingRecord<'_>) -> bool,
         stop: &CancellationToken,
     ) -> Result<(), PublishError> {

@@ -8,7 +8,9 @@ use std::thread;
 
 use common::{Asked, Copy, assert_exactly_once, numbered, produce, read_all, small_loop, wait_until};
 use telltale_kafka::exactly_once::{self, Begin, Error, Fault, Health, Metrics, Step};
+use telltale_kafka::topics::Topics;
 use telltale_kafka::{KafkaConfig, TopicPartition};
+use telltale_records::topics::TopicSpec;
 use telltale_records::{Batch, Destination, Outgoing};
 use tokio_util::sync::CancellationToken;
 
@@ -336,6 +338,50 @@ fn a_loop_ends_when_it_is_asked_to_although_kafka_is_away() {
         wait_until("the loop has ended", || running.is_finished());
         running.join().unwrap().unwrap();
     });
+}
+
+#[test]
+fn a_target_that_is_deleted_is_named_and_waited_for() {
+    let engine = common::engine();
+    let kafka = engine.kafka();
+    let [source, target, dead] = engine.topics(2);
+    produce(&kafka, source, numbered(100));
+    /// Copies, and notes what is told of its health.
+    struct Told<'a>(&'static str, &'a Mutex<Vec<String>>);
+    impl Step for Told<'_> {
+        type Error = Asked;
+        fn process(&mut self, batch: &Batch, out: &mut Outgoing) -> Result<(), Fault<Asked>> {
+            Copy { target: self.0, before: |_: &Batch| Ok(()) }.process(batch, out)
+        }
+        fn health(&mut self, health: Health<'_>) {
+            if let Health::NotReady(reason) = health {
+                self.1.lock().unwrap().push(reason.to_owned());
+            }
+        }
+    }
+    let config = small_loop(source, dead, "copier");
+    let (stop, told) = (CancellationToken::new(), Mutex::default());
+    let topics = Topics::open(&kafka).unwrap();
+    let (step, kafka) = (|_| Told(target, &told), &kafka);
+    thread::scope(|scope| {
+        let running =
+            scope.spawn(|| exactly_once::run(&config, kafka, stop.clone(), &Metrics::default(), step));
+        wait_until("the first hundred", || read_all(kafka, target).len() == 100);
+        topics.delete(target).unwrap();
+        produce(kafka, source, numbered(200).skip(100));
+        let missing = format!("topic {target} does not exist; `telltale topics create`");
+        wait_until("the topic is named", || told.lock().unwrap().iter().any(|it| it.contains(&missing)));
+        let spec = TopicSpec { name: target, partitioned: true, config: &[] };
+        topics.create(&spec, 2, 1).unwrap();
+        wait_until("the second hundred", || read_all(kafka, target).len() == 100);
+        stop.cancel();
+        running.join().unwrap().unwrap();
+    });
+    let mut again: Vec<_> = read_all(kafka, target).into_iter().map(|it| it.value).collect();
+    let mut expected: Vec<_> = numbered(200).skip(100).map(|(_, value)| value).collect();
+    again.sort();
+    expected.sort();
+    assert_eq!(again, expected);
 }
 
 #[test]

@@ -86,6 +86,8 @@ pub enum Fault {
     Silence,
     /// This connection ends.
     Cut,
+    /// This connection ends, and so does every other one that brings or is answered anything: Kafka is away from now on.
+    Away,
     /// Kafka seems to refuse the request with this error.
     Refuse(ResponseError),
 }
@@ -102,6 +104,7 @@ struct State {
     armed: Option<Armed>,
     struck: bool,
     frozen: bool,
+    away: bool,
     silent: HashSet<u64>,
 }
 
@@ -157,6 +160,9 @@ impl State {
         if self.frozen || self.silent.contains(&piece.connection) {
             return Fate::Swallow;
         }
+        if self.away {
+            return Fate::Close;
+        }
         let Some(fault) = self.armed.as_mut().and_then(|it| it.strikes(piece).then_some(it.fault)) else {
             return Fate::Pass;
         };
@@ -172,6 +178,10 @@ impl State {
                 Fate::Swallow
             }
             Fault::Cut => Fate::Close,
+            Fault::Away => {
+                self.away = true;
+                Fate::Close
+            }
             Fault::Refuse(error) => Fate::Answer(refusal(piece.bytes, error)),
         }
     }

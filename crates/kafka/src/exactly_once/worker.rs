@@ -2,6 +2,7 @@
 
 mod recovery;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::Consumer as _;
@@ -194,7 +195,7 @@ impl<S: Step> Worker<'_, S> {
             return Ok(());
         };
         let producer = self.producer.as_ref().expect("`prepare` has started it");
-        let offsets = self.held.offsets();
+        let (offsets, group) = (self.held.offsets(), Arc::new(group));
         match producer.commit(&self.out, Some((&offsets, &group)), |it| self.refusals.is_suspect(it)) {
             Ok(()) => {
                 self.count(started);

@@ -7,6 +7,7 @@ use kafka_protocol::ResponseError;
 use kafka_protocol::messages::ApiKey;
 use telltale_testkit::gate::{Fault, Gate, Moment, Point};
 use telltale_testkit::{Engines, wait_until};
+use tokio_util::sync::CancellationToken;
 
 use crate::copying::Case;
 
@@ -62,4 +63,29 @@ fn a_call_that_fails_in_any_way_loses_and_doubles_nothing() {
         );
     }
     assert!(results.iter().all(|it| it.4));
+}
+
+#[test]
+fn a_loop_ends_when_it_is_asked_to_whichever_call_kafka_went_away_in() {
+    let engines = Engines::with_data();
+    let loops: Vec<_> = CALLS
+        .iter()
+        .map(|&(api, _)| {
+            let case = Case::new(&engines);
+            let gate = Gate::before(&case.kafka);
+            let skip = if api == ApiKey::InitProducerId { 0 } else { 1 };
+            gate.arm(Point { api, moment: Moment::Before }, skip, Fault::Away);
+            let stop = CancellationToken::new();
+            let running = case.start(gate.kafka(&case.kafka), stop.clone());
+            (api, gate, stop, running)
+        })
+        .collect();
+    for (api, gate, stop, _) in &loops {
+        wait_until(&format!("Kafka is away in {api:?}"), || gate.has_struck());
+        stop.cancel();
+    }
+    for (api, _gate, _, running) in loops {
+        wait_until(&format!("the loop that was in {api:?} has ended"), || running.is_finished());
+        assert_eq!(running.join().unwrap(), Ok(()), "{api:?}");
+    }
 }

@@ -1,6 +1,6 @@
 //! A service that copies records with our loop, started again whenever it ends, as Kubernetes would.
 
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use telltale_kafka::exactly_once::{self, Fault, LoopConfig, Metrics, Step};
@@ -52,14 +52,32 @@ impl Case {
         Self { kafka, source, target, group: engines.name("group"), dead_letters }
     }
 
-    /// Runs our loop through `kafka` beside `work`, started again whenever it ends; returns how often that was.
-    pub(crate) fn beside_our_loop(&self, kafka: &KafkaConfig, work: impl FnOnce()) -> usize {
+    fn config(&self) -> LoopConfig {
         let mut config = LoopConfig::new("copier", &self.group, &[&self.source], &self.group);
         config.dead_letters.clone_from(&self.dead_letters);
         config.max_records = TRANSACTION;
         config.session_timeout = Duration::from_secs(10);
         // So that what gets no answer is soon given up.
         config.transaction_timeout = Duration::from_secs(15);
+        config
+    }
+
+    /// Starts our loop through `kafka`. Not bound to the test: one that never ends must fail it, not hold it up.
+    pub(crate) fn start(
+        &self,
+        kafka: KafkaConfig,
+        stop: CancellationToken,
+    ) -> JoinHandle<Result<(), String>> {
+        let (config, target) = (self.config(), self.target);
+        thread::spawn(move || {
+            exactly_once::run(&config, &kafka, stop, &Metrics::default(), |_| Copy { target })
+                .map_err(|it| telltale_service::chain(&it))
+        })
+    }
+
+    /// Runs our loop through `kafka` beside `work`, started again whenever it ends; returns how often that was.
+    pub(crate) fn beside_our_loop(&self, kafka: &KafkaConfig, work: impl FnOnce()) -> usize {
+        let config = self.config();
         let stop = CancellationToken::new();
         thread::scope(|scope| {
             let running = scope.spawn(|| {

@@ -13,7 +13,7 @@ use super::super::{Begin, Error, Fault, Health, Step};
 use super::Worker;
 use crate::client::{self, REQUEST};
 use crate::denial::is_denial;
-use crate::transaction::{Failure, TransactionalProducer};
+use crate::transaction::{Failure, TransactionalProducer, is_missing, targets};
 
 /// How long one attempt to start the producer may keep the consumer from being polled.
 const INITIALISE: Duration = Duration::from_secs(5);
@@ -176,7 +176,10 @@ impl<S: Step> Worker<'_, S> {
                     return Err(self.fatal("committing a transaction", error));
                 }
                 Ok(refused) if refused.is_empty() => {
-                    self.back_off("committing a transaction", &error);
+                    match self.missing_topic(&error) {
+                        Some(missing) => self.back_off("committing a transaction", &missing),
+                        None => self.back_off("committing a transaction", &error),
+                    }
                     return Ok(());
                 }
                 Ok(refused) => {
@@ -198,6 +201,13 @@ impl<S: Step> Worker<'_, S> {
             }
         }
         Ok(())
+    }
+
+    /// Which topic does not exist, when `error` says that one that was written to does not.
+    fn missing_topic(&self, error: &KafkaError) -> Option<crate::Error> {
+        error.rdkafka_error_code().filter(|it| is_missing(*it))?;
+        let ask = |topic| client::partitions(self.consumer.client(), self.kafka, topic).err();
+        targets(&self.out).into_iter().find_map(ask)
     }
 
     /// Makes the step forget what it learnt from records that were not committed.
