@@ -385,16 +385,16 @@ impl Lane {
         let entry = state.ledger.get_mut(job.number)?;
         let waited = entry.since.elapsed();
         match job.kind {
-            Kind::Record => self.metrics.delivered.inc(),
-            Kind::DeadLetter => self.metrics.dead_letters.inc(),
+            Kind::Record => _ = self.metrics.delivered.inc(),
+            Kind::DeadLetter => self.metrics.dead_letter(entry.rejection.as_ref()),
             Kind::Part(_) => {
                 entry.parts_left -= 1;
                 if entry.parts_left > 0 {
                     return None;
                 }
-                self.metrics.dead_letters.inc()
+                self.metrics.dead_letter(entry.rejection.as_ref());
             }
-        };
+        }
         let mut freed = 0;
         state.ledger.complete(job.number, |entry| {
             freed += size(&entry.message);

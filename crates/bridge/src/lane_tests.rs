@@ -8,7 +8,7 @@ use telltale_mqtt::subscriber::{Options, open};
 use telltale_mqtt::{Endpoint, Qos, Version};
 
 use super::*;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, ReasonLabel};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Sent {
@@ -122,6 +122,8 @@ fn what_kafka_refuses_and_what_has_no_key_becomes_a_dead_letter() {
     lane.delivered(&kafka, sent[0].token, ok()).unwrap();
     lane.delivered(&kafka, sent[2].token, ok()).unwrap();
     assert_eq!((lane.waiting().0, lane.metrics.dead_letters.get(), lane.metrics.delivered.get()), (0, 2, 0));
+    let rejected = |reason| lane.metrics.rejected.get_or_create(&ReasonLabel { reason }).get();
+    assert_eq!(["bad-key", "too-large", "refused"].map(rejected), [1, 1, 0]);
 }
 
 #[test]

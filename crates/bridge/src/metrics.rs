@@ -6,11 +6,18 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
+use telltale_records::Rejection;
 
 /// Label: the Kafka topic of a mapping.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct TopicLabel {
     topic: String,
+}
+
+/// Label: why messages were set aside.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct ReasonLabel {
+    pub(crate) reason: &'static str,
 }
 
 /// The metrics of one mapping; looked up once, so that a message costs no look-up.
@@ -26,6 +33,17 @@ pub(crate) struct LaneMetrics {
     pub(crate) properties_dropped: Counter,
     pub(crate) disconnects: Counter,
     pub(crate) waiting: Gauge,
+    /// Of all mappings together.
+    pub(crate) rejected: Family<ReasonLabel, Counter>,
+}
+
+impl LaneMetrics {
+    /// Counts a message that is in Kafka as a dead letter.
+    pub(crate) fn dead_letter(&self, rejection: Option<&Rejection>) {
+        self.dead_letters.inc();
+        let reason = rejection.expect("a dead letter has a reason").reason.as_str();
+        self.rejected.get_or_create(&ReasonLabel { reason }).inc();
+    }
 }
 
 /// The metrics of the bridge.
@@ -33,6 +51,7 @@ pub(crate) struct LaneMetrics {
 pub(crate) struct Metrics {
     counters: [(Family<TopicLabel, Counter>, &'static str, &'static str); 9],
     waiting: Family<TopicLabel, Gauge>,
+    rejected: Family<ReasonLabel, Counter>,
     pub(crate) delivery: Histogram,
     pub(crate) broker_dropped: BrokerDropped,
 }
@@ -68,6 +87,8 @@ impl Metrics {
         }
         let waiting = Family::<TopicLabel, Gauge>::default();
         registry.register("waiting_messages", "Messages received and not yet in Kafka", waiting.clone());
+        let rejected = Family::default();
+        registry.register("rejected", "Messages set aside, by reason", rejected.clone());
         let bounds = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 60.0];
         let delivery = Histogram::new(bounds);
         let help = "Time from a message's receipt to Kafka's report that it is delivered";
@@ -76,7 +97,7 @@ impl Metrics {
         broker_dropped.set(-1);
         let help = "Messages that the MQTT broker has dropped since its start, for any client; -1 while it has told nothing";
         registry.register("broker_dropped_messages", help, broker_dropped.0.clone());
-        Self { counters, waiting, delivery, broker_dropped }
+        Self { counters, waiting, rejected, delivery, broker_dropped }
     }
 
     /// The metrics of the mapping to `topic`.
@@ -105,6 +126,7 @@ impl Metrics {
             properties_dropped,
             disconnects,
             waiting,
+            rejected: self.rejected.clone(),
         }
     }
 }

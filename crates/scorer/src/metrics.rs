@@ -15,6 +15,12 @@ pub(crate) struct OutcomeLabel {
     pub(crate) outcome: &'static str,
 }
 
+/// Label: why readings were set aside.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct ReasonLabel {
+    pub(crate) reason: &'static str,
+}
+
 /// The scorer's metrics; clones share their values.
 #[derive(Debug, Clone)]
 pub(crate) struct Metrics {
@@ -22,6 +28,8 @@ pub(crate) struct Metrics {
     pub(crate) predictions: Counter,
     /// Anomalies among them.
     pub(crate) anomalies: Counter,
+    /// Readings set aside, by reason; counted once they are committed.
+    pub(crate) rejected: Family<ReasonLabel, Counter>,
     /// Scores of the predictions, as shares of their thresholds.
     pub(crate) scores: Distribution,
     /// Version of the model in force, 0 while there is none.
@@ -44,6 +52,7 @@ impl Metrics {
         let metrics = Self {
             predictions: Counter::default(),
             anomalies: Counter::default(),
+            rejected: Family::default(),
             scores: Distribution::default(),
             model_version: Gauge::default(),
             model_generation: Gauge::default(),
@@ -54,6 +63,7 @@ impl Metrics {
         };
         registry.register("predictions", "Predictions committed", metrics.predictions.clone());
         registry.register("anomalies", "Anomalies among the predictions", metrics.anomalies.clone());
+        registry.register("rejected", "Readings set aside, by reason", metrics.rejected.clone());
         registry.register(
             "score_to_threshold_ratio",
             "Scores of the predictions as shares of the model's threshold; above 1 is an anomaly",

@@ -1,5 +1,6 @@
 //! Scores batches: the part of the loop between reading and committing.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
@@ -17,7 +18,7 @@ use crate::alerts::{Alert, Alerts};
 use crate::config::StepError;
 use crate::decoders::{Decoders, Refusal, schema_id};
 use crate::distribution::Counts;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, ReasonLabel};
 use crate::models::{Newest, Versioned};
 
 /// One worker's step.
@@ -65,6 +66,15 @@ struct Pending {
     anomalies: u64,
     scores: Counts,
     alerts: Vec<Alert>,
+    rejected: BTreeMap<Reason, u64>,
+}
+
+impl Pending {
+    fn dead_letter(&mut self, out: &mut Outgoing, record: Record<'_>, (reason, detail): Refusal) {
+        let topic = out.topic(topics::DEAD_LETTERS);
+        out.dead_letter(topic, record, &Rejection { reason, detail, service: "scorer" });
+        *self.rejected.entry(reason).or_default() += 1;
+    }
 }
 
 impl Step for Scoring {
@@ -95,10 +105,14 @@ impl Step for Scoring {
     }
 
     fn committed(&mut self) {
-        let Pending { predictions, anomalies, scores, alerts } = std::mem::take(&mut self.memory.pending);
+        let Pending { predictions, anomalies, scores, alerts, rejected } =
+            std::mem::take(&mut self.memory.pending);
         self.metrics.predictions.inc_by(predictions);
         self.metrics.anomalies.inc_by(anomalies);
         self.metrics.scores.add(&scores);
+        for (reason, count) in rejected {
+            self.metrics.rejected.get_or_create(&ReasonLabel { reason: reason.as_str() }).inc_by(count);
+        }
         if let Some(channel) = &self.alerts {
             alerts.into_iter().for_each(|it| channel.send(it));
         }
@@ -139,7 +153,7 @@ pub(crate) fn score(
                 writer.write(batch, run, (matrix, scores), pending, out);
             }
             Err(refusal) => {
-                dead_letter(out, record, refusal);
+                pending.dead_letter(out, record, refusal);
                 at += 1;
             }
         }
@@ -186,7 +200,7 @@ impl Writer<'_> {
         for (position, index) in run.enumerate() {
             let record = batch.record(index);
             if let Some((_, reason, detail)) = rejected.next_if(|it| it.0 as usize == position) {
-                dead_letter(out, record, (*reason, detail.clone()));
+                pending.dead_letter(out, record, (*reason, detail.clone()));
                 continue;
             }
             let outcome = self.prediction(record, row, scores, &columns);
@@ -209,7 +223,7 @@ impl Writer<'_> {
                         }
                     }
                 }
-                Err(refusal) => dead_letter(out, record, refusal),
+                Err(refusal) => pending.dead_letter(out, record, refusal),
             }
         }
     }
@@ -259,9 +273,4 @@ impl Writer<'_> {
         }
         (Reason::OutOfRange, "its values are so large that their score is not a number".to_owned())
     }
-}
-
-fn dead_letter(out: &mut Outgoing, record: Record<'_>, (reason, detail): Refusal) {
-    let topic = out.topic(topics::DEAD_LETTERS);
-    out.dead_letter(topic, record, &Rejection { reason, detail, service: "scorer" });
 }

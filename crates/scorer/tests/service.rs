@@ -51,6 +51,10 @@ fn without_a_model_it_waits_and_loses_nothing_and_bad_readings_are_set_aside() {
         world.publish_model(&artifact(1), 1, 1);
         let outcomes = world.outcomes();
         wait_until("it is ready", || running.service().unready().is_empty());
+        let service = running.service();
+        wait_until("it has counted them", || metric(service, "rejected_total") == bad.len() as u64 + 2);
+        let empty = "telltale_scorer_rejected_total{reason=\"empty\"} 2";
+        assert!(metrics(service).contains(empty), "{}", metrics(service));
         outcomes
     });
     let source: Vec<_> = expected.values().filter(|(topic, _)| *topic == topics::PREDICTIONS).collect();
