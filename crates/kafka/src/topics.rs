@@ -14,10 +14,11 @@ use rdkafka::admin::{
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use telltale_records::topics::{ALL, TopicSpec};
 
-use crate::client::{Log, REQUEST, partitions, request, watermarks};
+use crate::client::{Log, REQUEST, partitions, request};
 use crate::config::KafkaConfig;
 use crate::error::Error;
 use crate::everywhere::wait_until_known;
+use crate::reader::{Isolation, Reader};
 
 /// How long creating may take on Kafka's side.
 const OPERATION: Duration = Duration::from_secs(30);
@@ -131,21 +132,26 @@ impl Topics {
             }
             Some(Err((_, code))) => Err(request(&self.kafka, attempt)(KafkaError::AdminOp(code))),
             Some(Ok(_)) | None => {
-                let deadline = Instant::now() + OPERATION;
-                (0..count).try_for_each(|it| self.wait_until_led(spec.name, it, deadline))?;
+                self.wait_until_led(spec.name, count)?;
                 Ok(Created::New)
             }
         }
     }
 
-    /// Waits until a broker answers for a partition: Kafka says that a topic is created before its leaders know.
-    fn wait_until_led(&self, topic: &str, partition: i32, deadline: Instant) -> Result<(), Error> {
-        loop {
-            match watermarks(self.admin.inner(), &self.kafka, topic, partition) {
-                Err(error) if error.is_passing() && Instant::now() < deadline => thread::sleep(AGAIN),
-                outcome => return outcome.map(drop),
+    /// Waits until brokers answer for all partitions: Kafka says that a topic is created before its leaders know.
+    fn wait_until_led(&self, topic: &str, partitions: i32) -> Result<(), Error> {
+        // This client may remember an earlier topic of the name, which has no partitions any more.
+        let reader = Reader::open(&self.kafka, Isolation::Uncommitted)?;
+        let deadline = Instant::now() + OPERATION;
+        for partition in 0..partitions {
+            while let Err(error) = reader.watermarks(topic, partition) {
+                if !error.is_passing() || Instant::now() >= deadline {
+                    return Err(error);
+                }
+                thread::sleep(AGAIN);
             }
         }
+        Ok(())
     }
 
     /// Deletes a topic with all its records.

@@ -8,7 +8,7 @@ use super::engines::Addresses;
 use super::link::Proxy;
 use super::plan::{Link, Service};
 use super::process::Supervised;
-use super::settings::{Bridge, Settings};
+use super::settings::Settings;
 
 /// Folder of the ledgers, in that of the run.
 pub const LEDGERS: &str = "ledgers";
@@ -27,7 +27,7 @@ pub struct Commands {
     mqtt: String,
     registry_path: String,
     links: BTreeMap<Link, String>,
-    bridge: Bridge,
+    bridge: Option<PathBuf>,
     cars: [(&'static str, String); 3],
 }
 
@@ -46,7 +46,7 @@ impl Commands {
             mqtt: at.mqtt.to_string(),
             registry_path: at.registry_path.clone(),
             links: links.iter().map(|(link, proxy)| (*link, proxy.address().to_string())).collect(),
-            bridge: settings.bridge,
+            bridge: settings.bridge.clone(),
             cars,
         }
     }
@@ -54,8 +54,8 @@ impl Commands {
     /// A service with its probes at `http`.
     #[must_use]
     pub fn service(&self, service: Service, name: &str, http: String) -> Supervised {
-        if service == Service::Bridge && self.bridge == Bridge::Naive {
-            return self.naive_bridge(name);
+        if let (Service::Bridge, Some(program)) = (service, &self.bridge) {
+            return self.other_bridge(program, name);
         }
         let mut flags = vec![("--http", http.clone()), self.kafka(service)];
         let path = |name: &str| self.folder.join(name).display().to_string();
@@ -87,12 +87,10 @@ impl Commands {
         process
     }
 
-    fn naive_bridge(&self, name: &str) -> Supervised {
-        let program =
-            Path::new(&self.program).with_file_name("examples").join("naive_bridge").display().to_string();
+    fn other_bridge(&self, program: &Path, name: &str) -> Supervised {
         let (flag, kafka) = self.kafka(Service::Bridge);
         let mqtt = self.links[&Link::Broker].clone();
-        let command = vec![program, "--mqtt".to_owned(), mqtt, flag.to_owned(), kafka];
+        let command = vec![program.display().to_string(), "--mqtt".to_owned(), mqtt, flag.to_owned(), kafka];
         Supervised::new(name, command, &self.folder.join("logs"))
     }
 

@@ -99,7 +99,7 @@ pub fn run(settings: &Settings, stop: &CancellationToken) -> Result<Report> {
     println!("the cars have ended; proving");
     let (mut proved, said) = prove(settings, &mut pipeline, stop)?;
     match settings.scenario {
-        Scenario::Mix => {}
+        Scenario::Mix | Scenario::Zombies => {}
         Scenario::Outage => violations.extend(courses.0.get("bridge").and_then(judge_outage)),
         Scenario::TopicDeleted => {
             let logs = [Service::Scorer(1), Service::Scorer(2)].map(|it| (it, pipeline.log(it)));
@@ -279,8 +279,8 @@ fn command(settings: &Settings) -> String {
     if !kinds.is_empty() {
         text += &format!(" --faults {}", kinds.join(","));
     }
-    if settings.bridge == settings::Bridge::Naive {
-        text += " --bridge naive";
+    if let Some(bridge) = &settings.bridge {
+        text += &format!(" --bridge {}", bridge.display());
     }
     let engines = settings.engines.to_possible_value().map(|it| it.get_name().to_owned()).unwrap_or_default();
     format!("{text} --engines {engines} --cars {} --rate {}\"", settings.cars, settings.rate)

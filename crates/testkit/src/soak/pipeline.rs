@@ -262,8 +262,8 @@ impl Pipeline {
                 let answer = reqwest::blocking::get(format!("http://{address}/readyz"));
                 answer.is_ok_and(|it| it.status().is_success())
             }
-            // The naive one has no probes.
-            None => bridge.log().contains("subscribed"),
+            // Other people's have no probes: the naive one says the first, Telegraf the second.
+            None => ["subscribed", "Connected"].iter().any(|it| bridge.log().contains(it)),
         }
     }
 

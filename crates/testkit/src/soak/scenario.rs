@@ -22,6 +22,8 @@ pub enum Scenario {
     TopicDeleted,
     /// What the preprocessors had not read is deleted: they say so and stand still, and only what was deleted is lost
     Retention,
+    /// One of each service stands still until Kafka has given its work to another, and then goes on where it was
+    Zombies,
 }
 
 /// Time of undisturbed flow before a scenario's fault.
@@ -30,6 +32,8 @@ const BEFORE: Duration = Duration::from_secs(15);
 const WITHOUT_TOPIC: Duration = Duration::from_secs(45);
 /// For so long the preprocessors are away.
 const AWAY: Duration = Duration::from_secs(10);
+/// For so long a service stands still: longer than its session in the group (30 s) and its transaction (60 s) last.
+const STILL: Duration = Duration::from_secs(75);
 /// What the bridge may take more while Kafka is away, in kB of 1024 bytes.
 const OUTAGE_KB: u64 = 10 * 1024;
 
@@ -43,6 +47,17 @@ impl Scenario {
             Self::Outage => alone(Kind::Outage, Fault::KillEngine(Engine::Kafka), settings.length()),
             Self::TopicDeleted => alone(Kind::Deleted, Fault::DeleteTopic, WITHOUT_TOPIC),
             Self::Retention => alone(Kind::Retention, Fault::Retention, AWAY),
+            // A moment apart: each may be in the midst of a transaction or not.
+            Self::Zombies => {
+                [Service::Preprocessor(1), Service::Scorer(1), Service::Trainer, Service::Bridge]
+                    .into_iter()
+                    .zip(1..)
+                    .map(|(service, number)| {
+                        let at = BEFORE + Duration::from_millis(350) * number;
+                        Planned { at, lasting: STILL, kind: Kind::Freeze, fault: Fault::Freeze(service) }
+                    })
+                    .collect()
+            }
         }
     }
 }

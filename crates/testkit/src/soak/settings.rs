@@ -1,7 +1,7 @@
 //! What a soak is asked for.
 
 use std::num::NonZeroU32;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
@@ -39,9 +39,10 @@ pub struct Settings {
     #[arg(long, value_name = "DIR")]
     pub engines_dir: Option<PathBuf>,
 
-    /// The bridge under test
-    #[arg(long, value_enum, default_value_t = Bridge::Telltale)]
-    pub bridge: Bridge,
+    /// A program in place of our bridge, called with `--mqtt HOST:PORT --kafka HOST:PORT`; `naive` is the example
+    /// `naive_bridge`, which acknowledges first and asks nobody afterwards
+    #[arg(long, value_name = "FILE", value_parser = bridge)]
+    pub bridge: Option<PathBuf>,
 
     /// Cars
     #[arg(long, default_value = "60")]
@@ -66,15 +67,6 @@ pub struct Settings {
     /// Only print the schedule
     #[arg(long)]
     pub plan: bool,
-}
-
-/// A bridge from MQTT to Kafka.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Bridge {
-    /// Ours
-    Telltale,
-    /// The example `naive_bridge`, which acknowledges first and asks nobody afterwards
-    Naive,
 }
 
 impl Settings {
@@ -110,13 +102,23 @@ impl Settings {
     #[must_use]
     pub fn folder(&self) -> PathBuf {
         let engines = self.engines.to_possible_value().map(|it| it.get_name().to_owned()).unwrap_or_default();
-        let bridge = if self.bridge == Bridge::Naive { "-naive" } else { "" };
+        let bridge = self.bridge.as_deref().and_then(Path::file_stem);
+        let bridge = bridge.map_or_else(String::new, |it| format!("-{}", it.display()));
         let scenario = match self.scenario {
             Scenario::Mix => format!("seed-{}", self.seed),
             other => other.to_possible_value().map(|it| it.get_name().to_owned()).unwrap_or_default(),
         };
         self.dir.join(format!("{scenario}-{engines}{bridge}"))
     }
+}
+
+/// The file of a bridge.
+fn bridge(text: &str) -> Result<PathBuf, String> {
+    let file = match text {
+        "naive" => beside().with_file_name("examples").join("naive_bridge"),
+        other => other.into(),
+    };
+    if file.is_file() { Ok(file) } else { Err(format!("there is no program {}", file.display())) }
 }
 
 /// The program `telltale` in the folder of the one that runs.
