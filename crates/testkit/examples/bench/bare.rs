@@ -133,7 +133,7 @@ pub(crate) struct Copy {
     /// Most records of a transaction
     #[arg(long, default_value = "10000")]
     most: u64,
-    /// Longest wait for another record of a transaction; with 0ms what is there is committed
+    /// Longest time to gather records for one transaction after the first
     #[arg(long, default_value = "20ms")]
     linger: humantime::Duration,
 }
@@ -149,13 +149,13 @@ impl Copy {
             .create()?;
         producer.init_transactions(SILENCE)?;
         let mut next: HashMap<i32, i64> = HashMap::new();
-        let mut held = 0;
+        let (mut held, mut due) = (0, Instant::now());
         loop {
-            let wait = if held == 0 { Duration::from_millis(100) } else { *self.linger };
-            let message = consumer.poll(wait).transpose()?;
-            if let Some(message) = &message {
+            let wait = if held == 0 { Duration::from_millis(100) } else { whole_ms(due) };
+            if let Some(message) = consumer.poll(wait).transpose()? {
                 if held == 0 {
                     producer.begin_transaction()?;
+                    due = Instant::now() + *self.linger;
                 }
                 let record = BaseRecord::to(&self.to)
                     .key(message.key().unwrap_or_default())
@@ -164,7 +164,7 @@ impl Copy {
                 next.insert(message.partition(), message.offset() + 1);
                 held += 1;
             }
-            if held >= self.most || (held > 0 && message.is_none()) {
+            if held >= self.most || (held > 0 && Instant::now() >= due) {
                 self.commit(&consumer, &producer, &mut next)?;
                 held = 0;
             }
@@ -181,6 +181,12 @@ impl Copy {
         settle(producer)?;
         Ok(producer.commit_transaction(SILENCE)?)
     }
+}
+
+/// Time until `due` in whole milliseconds: rdkafka spins through the rest of one.
+fn whole_ms(due: Instant) -> Duration {
+    let left = due.saturating_duration_since(Instant::now());
+    Duration::from_millis(left.as_micros().div_ceil(1000).try_into().unwrap_or(u64::MAX))
 }
 
 /// Hands a record over, as soon as there is room.

@@ -27,6 +27,8 @@ use crate::place::{PLAIN, Place, alive};
 use crate::report::{LatencyReport, Rounds};
 use crate::rounds::{start_copy, start_load};
 
+/// How long the bare copy gathers: with less its transactions are so small that it cannot keep up.
+const LINGER: &str = "--linger=5ms";
 /// Readings with which every process warms up, and their rate.
 const WARM_UP: (u64, f64) = (2_000, 1_000.0);
 
@@ -132,7 +134,7 @@ impl Bare {
     fn start(place: &mut Place) -> Result<Self> {
         let (topic, copied) = (place.topic("bare-in", PLAIN)?, place.topic("bare-out", PLAIN)?);
         let group = format!("{}-bare", place.id);
-        let copy = start_copy(place, "bare", &topic, &copied, &group, &["--linger=0ms"])?;
+        let copy = start_copy(place, "bare", &topic, &copied, &group, &[LINGER])?;
         let follower = Follower::start(place, &copied)?;
         Ok(Self { topic, copy, follower })
     }

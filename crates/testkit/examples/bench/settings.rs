@@ -19,8 +19,8 @@ pub(crate) struct Settings {
     #[arg(long, default_value = "3")]
     pub(crate) rounds: NonZeroU32,
 
-    /// MQTT messages of one round, which the broker holds before the round begins
-    #[arg(long, default_value = "60000", value_parser = clap::value_parser!(u64).range(2_000..))]
+    /// MQTT messages of one round, which the broker holds before the round begins; the embedded one holds 64 MiB
+    #[arg(long, default_value = "80000", value_parser = clap::value_parser!(u64).range(2_000..=100_000))]
     pub(crate) messages: u64,
 
     /// Seconds of one round at half load
