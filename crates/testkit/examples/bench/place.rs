@@ -234,7 +234,7 @@ pub(crate) fn alive(process: &mut Supervised) -> Result<()> {
     }
 }
 
-/// Files of a folder that is not there are none of ours.
+/// Writes a file of this run.
 pub(crate) fn write(folder: &Path, name: &str, text: &str) -> Result<()> {
     std::fs::write(folder.join(name), text).with_context(|| format!("writing {name}"))
 }

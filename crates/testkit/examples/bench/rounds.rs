@@ -19,7 +19,7 @@ use crate::load::{Fleet, Readings, now_ms};
 use crate::machine::{Machine, commit, load};
 use crate::measure::{Extent, Moment, transactions, until_done};
 use crate::place::{PLAIN, Place};
-use crate::report::{JobReport, PEERS, Report, Rounds, ratios};
+use crate::report::{JobReport, LatencyReport, PEERS, Report, Rounds, ratios};
 use crate::settings::Settings;
 
 /// The jobs of a round in the order of even rounds; odd ones go backwards.
@@ -40,7 +40,8 @@ const GLANCE: Duration = Duration::from_millis(5);
 
 /// Measures what was asked for, prints the table and writes the JSON.
 pub(crate) fn run(settings: &Settings, stop: &CancellationToken) -> Result<()> {
-    let before = load();
+    // The programs are of this commit, whatever is committed while they run.
+    let (commit, before) = (commit(), load());
     let mut place = Place::start(settings, stop)?;
     println!("filling a topic with {} readings", settings.readings);
     let json = fill(&mut place)?;
@@ -71,7 +72,7 @@ pub(crate) fn run(settings: &Settings, stop: &CancellationToken) -> Result<()> {
     }
     let latency =
         settings.wants(Job::Latency).then(|| latency::measure(&mut place, &mut rounds)).transpose()?;
-    let report = report(&place, before, &rounds, latency);
+    let report = report(&place, commit, before, &rounds, latency);
     let path = settings.dir.join("services.json");
     std::fs::write(&path, serde_json::to_string_pretty(&report)?)
         .with_context(|| format!("writing {}", path.display()))?;
@@ -81,14 +82,15 @@ pub(crate) fn run(settings: &Settings, stop: &CancellationToken) -> Result<()> {
 
 fn report(
     place: &Place,
+    commit: String,
     before: f64,
     rounds: &Rounds,
-    latency: Option<crate::report::LatencyReport>,
+    latency: Option<LatencyReport>,
 ) -> Report {
     let settings = &place.settings;
     let now = UNIX_EPOCH + UNIX_EPOCH.elapsed().unwrap_or_default();
     Report {
-        commit: commit(),
+        commit,
         date: humantime::format_rfc3339_seconds(now).to_string(),
         machine: Machine::here(),
         load: [before, load()],
