@@ -83,11 +83,12 @@ bench: ## Measure hot paths and services beside the naive and the bare ways (ARG
 	@$(MAKE) --no-print-directory bench-services ARGS="--readings 5000000 --rounds 5 --latency 60 $(ARGS)"
 
 bench-quick: ## The same in under ten minutes after the build, with smaller counts
-	@DIVAN_MAX_TIME=1 $(MAKE) --no-print-directory bench-kernels ARGS=
+	@$(MAKE) --no-print-directory bench-kernels ARGS="--max-time 1"
 	@$(MAKE) --no-print-directory bench-services ARGS="$(ARGS)"
 
+# Not --benches, which would compile every crate's unit tests once more.
 bench-kernels: tools ## Measure the hot paths against the naive ways (ARGS=PART_OF_A_NAME)
-	$(CARGO) bench --workspace --benches -- $(ARGS)
+	$(CARGO) bench --workspace --bench '*' -- $(ARGS)
 
 bench-services: build ## Measure the services beside librdkafka and rumqttc alone (ARGS="--jobs scorer,copy-avro --readings 1000000")
 	@$(CARGO) build --release --workspace --example bench

@@ -222,6 +222,9 @@ pub(crate) struct Produce {
     kafka: String,
     #[arg(long)]
     topic: String,
+    /// Topic of one record that is written before the clock runs: a new producer's first record waits half a second for its id
+    #[arg(long)]
+    first: Option<String>,
     #[command(flatten)]
     fleet: Fleet,
 }
@@ -237,6 +240,11 @@ impl Produce {
             .set("linger.ms", if paced { "0" } else { "5" })
             .create()?;
         let mut readings = Readings::new(&self.fleet)?;
+        if let Some(first) = &self.first {
+            send(&producer, BaseRecord::to(first).key(&b"it"[..]).payload(&b"it"[..]))?;
+            settle(&producer)?;
+            producer.client().fetch_metadata(Some(&self.topic), SILENCE)?;
+        }
         let pace = Pace::new(&self.fleet);
         if paced {
             for number in 0..self.fleet.messages {

@@ -126,6 +126,8 @@ impl Pipeline {
 /// A bare copy loop at work.
 struct Bare {
     topic: String,
+    /// Where producers write their first record.
+    first: String,
     copy: Supervised,
     follower: Follower,
 }
@@ -133,15 +135,16 @@ struct Bare {
 impl Bare {
     fn start(place: &mut Place) -> Result<Self> {
         let (topic, copied) = (place.topic("bare-in", PLAIN)?, place.topic("bare-out", PLAIN)?);
-        let group = format!("{}-bare", place.id);
+        let (group, first) = (format!("{}-bare", place.id), place.topic("bare-first", PLAIN)?);
         let copy = start_copy(place, "bare", &topic, &copied, &group, &[LINGER])?;
         let follower = Follower::start(place, &copied)?;
-        Ok(Self { topic, copy, follower })
+        Ok(Self { topic, first, copy, follower })
     }
 
     /// Sends readings and waits until each was copied.
     fn send(&mut self, place: &Place, messages: u64, rate: f64) -> Result<Latency> {
         let mut flags = vec![format!("--kafka={}", place.kafka.bootstrap), format!("--topic={}", self.topic)];
+        flags.push(format!("--first={}", self.first));
         flags.extend(fleet(place, messages, Some(rate)).flags());
         let mut load = place.part("produce", "bare-load", flags)?;
         let copy = &mut self.copy;
