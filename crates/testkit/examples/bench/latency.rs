@@ -187,8 +187,20 @@ impl Follower {
         let thread = std::thread::Builder::new().name("follower".to_owned()).spawn(follow);
         let thread = Some(thread.context("starting a thread")?);
         let follower = Self { times, stop, thread };
-        place.until("the topic is followed", || Ok(follows.load(Ordering::Acquire).then_some(())))?;
+        place.until("the topic is followed", || {
+            follower.follows()?;
+            Ok(follows.load(Ordering::Acquire).then_some(()))
+        })?;
         Ok(follower)
+    }
+
+    /// Fails when the topic is not followed any more.
+    fn follows(&self) -> Result<()> {
+        ensure!(
+            !self.thread.as_ref().is_none_or(JoinHandle::is_finished),
+            "nobody follows the topic any more"
+        );
+        Ok(())
     }
 
     /// Waits until so many records came, and takes their times.
@@ -197,10 +209,7 @@ impl Follower {
         let wanted = usize::try_from(records)?;
         let found = place.until("all records came out", || {
             well()?;
-            ensure!(
-                !self.thread.as_ref().is_none_or(JoinHandle::is_finished),
-                "nobody follows the topic any more"
-            );
+            self.follows()?;
             let mut times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
             Ok((times.len() >= wanted).then(|| std::mem::take(&mut *times)))
         });

@@ -13,6 +13,7 @@ use telltale_testkit::soak::ports::Ports;
 use telltale_testkit::soak::process::Supervised;
 use tokio_util::sync::CancellationToken;
 
+use crate::measure::Extent;
 use crate::settings::Settings;
 
 /// Longest wait for anything: far longer than a busy machine needs for five million readings.
@@ -110,6 +111,8 @@ impl Place {
         let spec = TopicSpec { name: name.clone().leak(), partitioned: true, config };
         self.topics.create(&spec, self.settings.partitions, 1)?;
         self.ours.push(name.clone());
+        // A broker answers before its partitions have leaders, and who asks for them then is told that there are none.
+        self.until("a new topic has leaders", || Ok(Extent::of(self, &name)?.records().ok()))?;
         Ok(name)
     }
 
