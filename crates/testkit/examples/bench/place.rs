@@ -109,7 +109,9 @@ impl Place {
         let name = format!("{}-{what}", self.id);
         // The design's topics have names that live for ever; a run has some dozens of them.
         let spec = TopicSpec { name: name.clone().leak(), partitioned: true, config };
-        self.topics.create(&spec, self.settings.partitions, 1)?;
+        let create = || self.topics.create(&spec, self.settings.partitions, 1);
+        // Of a busy Kafka the first answer may be that it does not know the new partitions yet; the second finds the topic.
+        create().or_else(|_| create())?;
         self.ours.push(name.clone());
         // A broker answers before its partitions have leaders, and who asks for them then is told that there are none.
         self.until("a new topic has leaders", || Ok(Extent::of(self, &name)?.records().ok()))?;
