@@ -1,7 +1,7 @@
 # Telltale's commands; `make help` lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo engines up down status build test test-engines soak check check-deploy images bench fuzz fmt tools
+.PHONY: help demo engines up down status build test test-engines soak check check-deploy images bench bench-quick bench-kernels bench-services fuzz fmt tools
 
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -77,8 +77,22 @@ check-deploy: ## Check charts, Terraform and scripts, offline; deploy/check/tool
 images: ## Build an image of each program with docker, podman or buildah (ARGS="--registry PATH --tag TAG --push scorer")
 	@./deploy/docker/images.sh $(ARGS)
 
-bench: tools ## Measure the hot paths against the naive ways
-	$(CARGO) bench --workspace --benches -- $(ARGS)
+# Arguments of the same flag: what is given last counts.
+bench: ## Measure hot paths and services beside the naive and the bare ways (ARGS="--engines real --rounds 5")
+	@$(MAKE) --no-print-directory bench-kernels ARGS=
+	@$(MAKE) --no-print-directory bench-services ARGS="--readings 5000000 --rounds 5 --latency 60 $(ARGS)"
+
+bench-quick: ## The same in under ten minutes after the build, with smaller counts
+	@$(MAKE) --no-print-directory bench-kernels ARGS="--max-time 1"
+	@$(MAKE) --no-print-directory bench-services ARGS="$(ARGS)"
+
+# Not --benches, which would compile every crate's unit tests once more.
+bench-kernels: tools ## Measure the hot paths against the naive ways (ARGS=PART_OF_A_NAME)
+	$(CARGO) bench --workspace --bench '*' -- $(ARGS)
+
+bench-services: build ## Measure the services beside librdkafka and rumqttc alone (ARGS="--jobs scorer,copy-avro --readings 1000000")
+	@$(CARGO) build --release --workspace --example bench
+	@$(TARGET)/release/examples/bench --dir $(TARGET)/bench $(ARGS)
 
 fuzz: ## Fuzz what reads the bytes of strangers; without ARGS lists the targets (ARGS="avro --for 60s")
 	@./fuzz/run.sh $(ARGS)

@@ -12,7 +12,6 @@ use anyhow::{Context as _, bail};
 
 use super::plan::engine_name;
 use super::process::Supervised;
-use super::settings::Settings;
 use crate::engines::{Engine, Kind, real::Real};
 
 /// Where the engines listen.
@@ -26,6 +25,21 @@ pub struct Addresses {
     pub registry: SocketAddr,
     /// What follows the registry's address in its URL.
     pub registry_path: String,
+}
+
+/// Which engines, and where they keep what they keep.
+#[derive(Debug, Clone)]
+pub struct Wanted<'a> {
+    /// Their kind.
+    pub kind: Kind,
+    /// The program `telltale`, which has the embedded ones.
+    pub program: &'a Path,
+    /// Folder for the data of embedded ones.
+    pub data: PathBuf,
+    /// Folder of real ones that run already; without it real ones of its own are started.
+    pub running: Option<&'a Path>,
+    /// Folder for real ones of its own.
+    pub own: PathBuf,
 }
 
 /// Engines of either kind.
@@ -48,18 +62,18 @@ impl Machines {
     /// # Errors
     ///
     /// Returns why there are none.
-    pub fn start(settings: &Settings, ports: &mut super::ports::Ports, logs: &Path) -> anyhow::Result<Self> {
-        match settings.engines {
-            Kind::Embedded => Self::embedded(settings, ports, logs),
-            Kind::Real => Self::real(settings, ports, logs),
+    pub fn start(wanted: &Wanted<'_>, ports: &mut super::ports::Ports, logs: &Path) -> anyhow::Result<Self> {
+        match wanted.kind {
+            Kind::Embedded => Self::embedded(wanted, ports, logs),
+            Kind::Real => Self::real(wanted, ports, logs),
         }
     }
 
-    fn embedded(settings: &Settings, ports: &mut super::ports::Ports, logs: &Path) -> anyhow::Result<Self> {
+    fn embedded(wanted: &Wanted<'_>, ports: &mut super::ports::Ports, logs: &Path) -> anyhow::Result<Self> {
         let mut local = || ports.one().map(|it| SocketAddr::from(([127, 0, 0, 1], it)));
         let (mqtt, kafka, registry) = (local()?, local()?, local()?);
         let engines = |name: &str, ports: [u16; 3], data: &[String]| {
-            let program = settings.program.display().to_string();
+            let program = wanted.program.display().to_string();
             // A process whose files cannot grow is told so by an error, unless the signal for it ends it first.
             let mut command = ["sh", "-c", "trap '' XFSZ; exec \"$@\"", "sh", &program, "engines"]
                 .map(str::to_owned)
@@ -70,7 +84,7 @@ impl Machines {
             command.extend_from_slice(data);
             Box::new(Supervised::new(name, command, logs))
         };
-        let data = ["--data".to_owned(), settings.folder().join("data").display().to_string()];
+        let data = ["--data".to_owned(), wanted.data.display().to_string()];
         let mut log = engines("engine-kafka", [0, kafka.port(), registry.port()], &data);
         let mut broker = engines("engine-mqtt", [mqtt.port(), 0, 0], &[]);
         log.start().context("starting the embedded log")?;
@@ -79,9 +93,9 @@ impl Machines {
         Ok(Self { addresses, origin: Origin::Embedded { log, broker } })
     }
 
-    fn real(settings: &Settings, ports: &mut super::ports::Ports, logs: &Path) -> anyhow::Result<Self> {
-        let ours = settings.engines_dir.is_none();
-        let folder = settings.engines_dir.clone().unwrap_or_else(|| settings.dir.join("engines"));
+    fn real(wanted: &Wanted<'_>, ports: &mut super::ports::Ports, logs: &Path) -> anyhow::Result<Self> {
+        let ours = wanted.running.is_none();
+        let folder = wanted.running.unwrap_or(&wanted.own).to_owned();
         if ours {
             let first = ports.next_of(12)?;
             let flags = [
@@ -108,7 +122,7 @@ impl Machines {
             found.with_context(|| format!("{} has no {name} in run/clients.env", folder.display()))
         };
         let registry = value("REGISTRY")?;
-        let rest = registry.strip_prefix("http://").context("a soak needs engines without TLS")?;
+        let rest = registry.strip_prefix("http://").context("only engines without TLS can be used")?;
         let (host, path) =
             rest.split_once('/').map_or((rest, String::new()), |(host, path)| (host, format!("/{path}")));
         let addresses = Addresses {

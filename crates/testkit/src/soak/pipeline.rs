@@ -71,7 +71,7 @@ impl Pipeline {
         let folder = folder.canonicalize().context("finding the folder")?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         let mut ports = Ports::default();
-        let machines = Machines::start(settings, &mut ports, &logs)?;
+        let machines = Machines::start(&settings.wanted(), &mut ports, &logs)?;
         let mut links = BTreeMap::new();
         for link in Link::all() {
             let (target, protocol) = match link {

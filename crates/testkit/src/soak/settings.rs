@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 
+use super::engines::Wanted;
 use super::plan::Kind;
 use super::scenario::Scenario;
 use crate::engines::Kind as Engines;
@@ -96,6 +97,18 @@ impl Settings {
     #[must_use]
     pub fn length(&self) -> Duration {
         *self.length
+    }
+
+    /// The engines to run on.
+    #[must_use]
+    pub fn wanted(&self) -> Wanted<'_> {
+        Wanted {
+            kind: self.engines,
+            program: &self.program,
+            data: self.folder().join("data"),
+            running: self.engines_dir.as_deref(),
+            own: self.dir.join("engines"),
+        }
     }
 
     /// The folder of this run.

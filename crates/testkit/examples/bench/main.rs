@@ -1,0 +1,120 @@
+//! Measures the services beside the bare clients they are built on: `make bench`, `make bench-quick`; docs/PERFORMANCE.md tells what.
+//!
+//! ```text
+//! simulator ─▶ topic, filled beforehand ─┬▶ service, a process ──▶ topic ─▶ counted ─┐
+//!                                        └▶ bare way, a process ─▶ topic ─▶ counted ─┴▶ ratio of this round
+//! ```
+//!
+//! Rounds of ours and of the bare ways take turns on the same engines, so that what else the machine does hits both. The engines
+//! are processes of their own, and the CPU time is that of the measured process alone. Records are counted in Kafka.
+
+mod bare;
+mod commands;
+mod figures;
+mod filled;
+mod latency;
+mod load;
+mod machine;
+mod measure;
+mod null;
+mod place;
+mod process;
+mod report;
+mod rounds;
+mod settings;
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use settings::Settings;
+
+/// Measures every service as a process of its own, beside the bare clients, and writes what came of it as JSON.
+#[derive(Debug, Parser)]
+// `make bench` gives sizes of its own, which those that follow overrule.
+#[command(name = "bench", args_conflicts_with_subcommands = true, args_override_self = true)]
+struct Cli {
+    #[command(subcommand)]
+    part: Option<Part>,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+/// What the bench starts as processes of its own, from the same program.
+#[derive(Debug, Subcommand)]
+enum Part {
+    /// Reads a topic and does nothing with it
+    #[command(hide = true)]
+    Consume(bare::Consume),
+    /// Copies a topic in transactions
+    #[command(hide = true)]
+    Copy(bare::Copy),
+    /// Writes readings to a topic
+    #[command(hide = true)]
+    Produce(bare::Produce),
+    /// Receives MQTT messages and does nothing with them
+    #[command(hide = true)]
+    Receive(null::Receive),
+    /// Publishes readings by MQTT
+    #[command(hide = true)]
+    Load(load::Load),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let outcome = match cli.part {
+        Some(Part::Consume(it)) => it.run(),
+        Some(Part::Copy(it)) => it.run(),
+        Some(Part::Produce(it)) => it.run(),
+        Some(Part::Receive(it)) => it.run(),
+        Some(Part::Load(it)) => it.run(),
+        None => bench(&cli.settings),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn bench(settings: &Settings) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .context("starting threads")?;
+    let stop = CancellationToken::new();
+    let stopped = stop.clone();
+    // Processes are in groups of their own and outlive a bench that just dies.
+    runtime.spawn(async move {
+        if let (Ok(mut interrupt), Ok(mut terminate)) =
+            (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+        {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+        }
+        stopped.cancel();
+    });
+    rounds::run(settings, &stop)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+        let cli = Cli::try_parse_from(["bench", "--readings", "300000", "--readings", "5000000"]).unwrap();
+        assert_eq!((cli.settings.readings, cli.part.is_none()), (5_000_000, true));
+    }
+}
