@@ -13,7 +13,6 @@ use telltale_testkit::soak::ports::Ports;
 use telltale_testkit::soak::process::Supervised;
 use tokio_util::sync::CancellationToken;
 
-use crate::measure::Extent;
 use crate::settings::Settings;
 
 /// Longest wait for anything: far longer than a busy machine needs for five million readings.
@@ -109,12 +108,8 @@ impl Place {
         let name = format!("{}-{what}", self.id);
         // The design's topics have names that live for ever; a run has some dozens of them.
         let spec = TopicSpec { name: name.clone().leak(), partitioned: true, config };
-        let create = || self.topics.create(&spec, self.settings.partitions, 1);
-        // Of a busy Kafka the first answer may be that it does not know the new partitions yet; the second finds the topic.
-        create().or_else(|_| create())?;
+        self.topics.create(&spec, self.settings.partitions, 1)?;
         self.ours.push(name.clone());
-        // A broker answers before its partitions have leaders, and who asks for them then is told that there are none.
-        self.until("a new topic has leaders", || Ok(Extent::of(self, &name)?.records().ok()))?;
         Ok(name)
     }
 
