@@ -14,6 +14,7 @@ pub mod poison;
 pub mod proxy;
 pub mod readings;
 pub mod records;
+pub mod signals;
 pub mod soak;
 pub mod tls;
 pub mod wire;

@@ -27,10 +27,9 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
-use tokio::signal::unix::{SignalKind, signal};
-use tokio_util::sync::CancellationToken;
 
 use settings::Settings;
+use telltale_testkit::signals::asked_to_end;
 
 /// Measures every service as a process of its own, beside the bare clients, and writes what came of it as JSON.
 #[derive(Debug, Parser)]
@@ -88,20 +87,8 @@ fn bench(settings: &Settings) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("starting threads")?;
-    let stop = CancellationToken::new();
-    let stopped = stop.clone();
     // Processes are in groups of their own and outlive a bench that just dies.
-    runtime.spawn(async move {
-        if let (Ok(mut interrupt), Ok(mut terminate)) =
-            (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-        {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
-        }
-        stopped.cancel();
-    });
+    let stop = asked_to_end(&runtime);
     rounds::run(settings, &stop)
 }
 

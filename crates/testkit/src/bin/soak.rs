@@ -3,13 +3,11 @@
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use telltale_testkit::signals::asked_to_end;
 use telltale_testkit::soak::{Settings, run};
-use tokio::signal::unix::{SignalKind, signal};
-use tokio_util::sync::CancellationToken;
 
 fn main() -> ExitCode {
     let settings = Settings::parse();
-    let stop = CancellationToken::new();
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -17,18 +15,7 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let stopped = stop.clone();
-    runtime.spawn(async move {
-        if let (Ok(mut interrupt), Ok(mut terminate)) =
-            (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-        {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
-        }
-        stopped.cancel();
-    });
+    let stop = asked_to_end(&runtime);
     match run(&settings, &stop) {
         Ok(report) if report.violations.is_empty() => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,
