@@ -1,21 +1,20 @@
 //! What all librdkafka clients of this crate share: their logs, their last error, common requests.
 
 use std::ops::Range;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rdkafka::client::{Client, ClientContext};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{BorrowedMessage, Headers as _};
-use rdkafka::{Message as _, Offset, TopicPartitionList};
+use rdkafka::{Offset, TopicPartitionList};
 use telltale_records::Batch;
 use tracing::{debug, warn};
 
 use crate::config::KafkaConfig;
 use crate::denial;
 use crate::error::{Error, passing};
+use crate::intake::Message;
 
 /// How long one request may take; librdkafka retries inside it.
 pub(crate) const REQUEST: Duration = Duration::from_secs(10);
@@ -115,20 +114,14 @@ pub(crate) fn positions<'a>(
 }
 
 /// Copies a message from librdkafka's memory into `batch`.
-pub(crate) fn push(batch: &mut Batch, message: &BorrowedMessage<'_>) {
-    let time = message.timestamp().to_millis();
-    let (offset, key, value) = (message.offset(), message.key(), message.payload());
-    let Some(headers) = message.headers() else {
-        batch.push(offset, time, key, value, []);
-        return;
-    };
-    // A header's name is any bytes on the wire, but rdkafka panics on a name that is not UTF-8: a stranger's
-    // record must not stop the process, so such a record goes on without its headers.
-    let readable = catch_unwind(AssertUnwindSafe(|| headers.iter().all(|it| !it.key.contains('\0'))));
-    if readable.is_ok() {
-        batch.push(offset, time, key, value, headers.iter().map(|it| (it.key, it.value)));
+pub(crate) fn push(batch: &mut Batch, message: &Message<'_>) {
+    let (offset, time) = (message.offset(), message.timestamp_ms());
+    let headers = message.headers().map(|(name, value)| Some((std::str::from_utf8(name).ok()?, value)));
+    // A name of a header is any bytes on the wire, and a batch has text: a stranger's record goes on without headers.
+    if headers.clone().all(|it| it.is_some()) {
+        batch.push(offset, time, message.key(), message.value(), headers.flatten());
     } else {
         warn!(topic = message.topic(), partition = message.partition(), offset, "header names are not text");
-        batch.push(offset, time, key, value, []);
+        batch.push(offset, time, message.key(), message.value(), []);
     }
 }

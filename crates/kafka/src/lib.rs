@@ -22,6 +22,7 @@ mod error;
 mod everywhere;
 pub mod exactly_once;
 mod group;
+mod intake;
 pub mod producer;
 mod progress;
 pub mod reader;

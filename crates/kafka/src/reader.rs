@@ -7,9 +7,9 @@ use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rdkafka::Offset;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::{Message as _, Offset};
 use telltale_records::{Batch, Record};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -18,6 +18,7 @@ use crate::client::{self, Log, REQUEST, positions, request};
 use crate::config::KafkaConfig;
 use crate::denial::{denied, is_denial};
 use crate::error::{Error, passing};
+use crate::intake::Intake;
 
 /// Most records handed on at once.
 const BATCH_RECORDS: usize = 4096;
@@ -57,7 +58,7 @@ pub enum Followed<'a> {
 
 /// A consumer without a group.
 pub struct Reader {
-    consumer: BaseConsumer<Log>,
+    intake: Intake<Log>,
     kafka: KafkaConfig,
 }
 
@@ -91,10 +92,10 @@ impl Reader {
                     Isolation::Uncommitted => "read_uncommitted",
                 },
             );
-        let consumer = client
+        let consumer: BaseConsumer<Log> = client
             .create_with_context(Log::default())
             .map_err(|source| Error::Client { purpose: "reader", source })?;
-        Ok(Self { consumer, kafka: kafka.clone() })
+        Ok(Self { intake: Intake::new(consumer), kafka: kafka.clone() })
     }
 
     /// The partition numbers of `topic`, ascending.
@@ -103,7 +104,7 @@ impl Reader {
     ///
     /// Returns an error when the topic does not exist or Kafka cannot be asked.
     pub fn partitions(&self, topic: &str) -> Result<Vec<i32>, Error> {
-        client::partitions(self.consumer.client(), &self.kafka, topic)
+        client::partitions(self.consumer().client(), &self.kafka, topic)
     }
 
     /// First offset, and the offset behind the last record this reader can see.
@@ -112,7 +113,7 @@ impl Reader {
     ///
     /// Returns an error when Kafka cannot be asked.
     pub fn watermarks(&self, topic: &str, partition: i32) -> Result<Range<i64>, Error> {
-        client::watermarks(self.consumer.client(), &self.kafka, topic, partition)
+        client::watermarks(self.consumer().client(), &self.kafka, topic, partition)
     }
 
     /// Offset of the first record with a time stamp of at least `time_ms`; `None` when there is none.
@@ -126,7 +127,7 @@ impl Reader {
         let list = positions([(topic, partition, Offset::Offset(time_ms))]);
         let attempt = format!("asking for the offset of {topic}-{partition} at time {time_ms}");
         let failed = request(&self.kafka, attempt);
-        let found = self.consumer.offsets_for_times(list, REQUEST).and_then(|found| {
+        let found = self.consumer().offsets_for_times(list, REQUEST).and_then(|found| {
             let element = found.find_partition(topic, partition);
             element.map_or(Ok(Offset::End), |it| it.error().map(|()| it.offset()))
         });
@@ -161,32 +162,32 @@ impl Reader {
         let mut batch = Batch::new(topic.into(), partition);
         let mut next = from;
         let mut ended = false;
-        while !ended && !stop.is_cancelled() {
-            match self.consumer.poll(POLL) {
-                Some(Ok(message)) if message.offset() >= to => ended = true,
-                Some(Ok(message)) => {
+        let mut flow = ControlFlow::Continue(());
+        while !ended && flow.is_continue() && !stop.is_cancelled() {
+            let mut errors = self.serve();
+            self.intake.next(POLL, |message| match message {
+                _ if ended || flow.is_break() => {}
+                Ok(message) if message.offset() >= to => ended = true,
+                Ok(message) => {
                     client::push(&mut batch, &message);
                     next = message.offset() + 1;
                     ended = next >= to;
+                    if batch.len() >= BATCH_RECORDS || batch.bytes() >= BATCH_BYTES {
+                        flow = take(&batch);
+                        batch.clear();
+                    }
                 }
                 // The end was behind `to` before reading began, so nothing of the range is left.
-                Some(Err(KafkaError::PartitionEOF(_))) => ended = true,
-                Some(Err(error)) => self.read_error(topic, partition, next, error)?,
-                None if batch.is_empty() => continue,
-                None => {}
-            }
-            let full = batch.len() >= BATCH_RECORDS || batch.bytes() >= BATCH_BYTES;
-            if full || (ended && !batch.is_empty()) {
-                let flow = take(&batch);
-                batch.clear();
-                if flow.is_break() {
-                    self.unassign();
-                    return Ok(next);
-                }
-            }
+                Err(KafkaError::PartitionEOF(_)) => ended = true,
+                Err(error) => errors.push(error),
+            });
+            errors.into_iter().try_for_each(|it| self.read_error(topic, partition, next, it))?;
+        }
+        if ended && flow.is_continue() && !batch.is_empty() {
+            flow = take(&batch);
         }
         self.unassign();
-        Ok(if ended { to } else { next })
+        Ok(if ended && flow.is_continue() { to } else { next })
     }
 
     /// Hands each record of `topic`, from `start` on and as new ones come, to `take`, until it breaks or `stop`.
@@ -221,10 +222,12 @@ impl Reader {
         self.assign(topic, next.iter().map(|(&partition, &from)| (partition, Offset::Offset(from))))?;
         let mut behind: BTreeSet<i32> = partitions.into_iter().collect();
         let mut batches: HashMap<i32, Batch> = HashMap::new();
-        while !stop.is_cancelled() {
-            let flow = match self.consumer.poll(POLL) {
-                None => ControlFlow::Continue(()),
-                Some(Ok(message)) => {
+        let mut flow = ControlFlow::Continue(());
+        while flow.is_continue() && !stop.is_cancelled() {
+            let mut errors = self.serve();
+            self.intake.next(POLL, |message| match message {
+                _ if flow.is_break() => {}
+                Ok(message) => {
                     let partition = message.partition();
                     let batch =
                         batches.entry(partition).or_insert_with(|| Batch::new(Arc::from(topic), partition));
@@ -232,28 +235,30 @@ impl Reader {
                     client::push(batch, &message);
                     next.insert(partition, message.offset() + 1);
                     behind.insert(partition);
-                    take(Followed::Record(batch.record(0)))
+                    flow = take(Followed::Record(batch.record(0)));
                 }
-                Some(Err(KafkaError::PartitionEOF(partition))) => {
+                Err(KafkaError::PartitionEOF(partition)) => {
                     behind.remove(&partition);
-                    if behind.is_empty() { take(Followed::CaughtUp) } else { ControlFlow::Continue(()) }
+                    if behind.is_empty() {
+                        flow = take(Followed::CaughtUp);
+                    }
                 }
-                Some(Err(error)) => {
-                    let (&partition, &at) = next.iter().next().expect("a topic has partitions");
-                    self.read_error(topic, partition, at, error)?;
-                    ControlFlow::Continue(())
-                }
-            };
-            if flow.is_break() {
-                break;
-            }
+                Err(error) => errors.push(error),
+            });
+            let (&partition, &at) = next.iter().next().expect("a topic has partitions");
+            errors.into_iter().try_for_each(|it| self.read_error(topic, partition, at, it))?;
         }
         self.unassign();
         Ok(())
     }
 
+    /// Lets librdkafka report; returns an error of the client.
+    fn serve(&self) -> Vec<KafkaError> {
+        self.intake.serve(Duration::ZERO).err().into_iter().collect()
+    }
+
     pub(crate) fn consumer(&self) -> &BaseConsumer<Log> {
-        &self.consumer
+        self.intake.consumer()
     }
 
     fn check(&self, topic: &str, partition: i32, range: &Range<i64>) -> Result<(), Error> {
@@ -281,11 +286,11 @@ impl Reader {
 
     fn assign(&self, topic: &str, at: impl IntoIterator<Item = (i32, Offset)>) -> Result<(), Error> {
         let list = positions(at.into_iter().map(|(partition, offset)| (topic, partition, offset)));
-        self.consumer.assign(&list).map_err(request(&self.kafka, format!("beginning to read {topic}")))
+        self.intake.assign(&list).map_err(request(&self.kafka, format!("beginning to read {topic}")))
     }
 
     fn unassign(&self) {
-        if let Err(error) = self.consumer.unassign() {
+        if let Err(error) = self.consumer().unassign() {
             warn!(%error, "cannot end an assignment");
         }
     }

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use rdkafka::bindings::rd_kafka_resp_err_t;
@@ -20,9 +20,13 @@ use crate::TopicPartition;
 use crate::client::{Log, REQUEST};
 use crate::config::KafkaConfig;
 use crate::error::Error;
+use crate::intake::{Intake, Queue};
 
 /// A worker's consumer.
 pub(super) type GroupConsumer = BaseConsumer<Membership>;
+
+/// A worker's consumer, for its messages.
+pub(super) type GroupIntake = Intake<Membership>;
 
 /// What happened to the worker's partitions inside a poll.
 #[derive(Debug)]
@@ -41,12 +45,19 @@ pub(super) struct Membership {
     group: String,
     changes: Mutex<Vec<Change>>,
     reachable: AtomicBool,
+    /// Where messages wait; set before anything is polled.
+    queue: OnceLock<Weak<Queue>>,
 }
 
 impl Membership {
     /// What happened since the last call, oldest first.
     pub(super) fn take_changes(&self) -> Vec<Change> {
         std::mem::take(&mut *self.changes.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether partitions came or went since [`Membership::take_changes`].
+    pub(super) fn has_changed(&self) -> bool {
+        !self.changes.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
     /// Whether a connection to Kafka stood a moment ago.
@@ -57,6 +68,14 @@ impl Membership {
     /// An error that waiting will not mend.
     pub(super) fn take_refusal(&self) -> Option<KafkaError> {
         self.log.take_refusal()
+    }
+
+    fn assign(&self, consumer: &BaseConsumer<Self>, at: &TopicPartitionList) -> KafkaResult<()> {
+        match self.queue.get().and_then(Weak::upgrade) {
+            Some(queue) => queue.assign(consumer, at),
+            // The consumer is being dropped, and nothing is read any more.
+            None => consumer.assign(at),
+        }
     }
 
     fn note(&self, change: Change) {
@@ -114,7 +133,7 @@ impl ConsumerContext for Membership {
                 positioned = false;
                 at(&partitions, |_| Offset::Beginning)
             });
-            if let Err(error) = consumer.assign(&at) {
+            if let Err(error) = self.assign(consumer, &at) {
                 warn!(group = self.group, %error, "cannot take over partitions, will try again");
                 positioned = false;
             }
@@ -146,7 +165,7 @@ pub(super) fn join(
     config: &LoopConfig,
     kafka: &KafkaConfig,
     metrics: &Metrics,
-) -> Result<GroupConsumer, Error> {
+) -> Result<GroupIntake, Error> {
     let mut client = kafka.client()?;
     let milliseconds = |it: Duration| it.as_millis().to_string();
     client
@@ -176,13 +195,17 @@ pub(super) fn join(
         group: config.group.clone(),
         changes: Mutex::default(),
         reachable: AtomicBool::new(false),
+        queue: OnceLock::new(),
     };
     let consumer: GroupConsumer = client
         .create_with_context(membership)
         .map_err(|source| Error::Client { purpose: "group consumer", source })?;
+    let intake = Intake::new(consumer);
+    intake.consumer().context().queue.get_or_init(|| intake.queue());
     let topics: Vec<&str> = config.topics.iter().map(String::as_str).collect();
-    consumer.subscribe(&topics).map_err(|source| Error::Client { purpose: "subscribing", source })?;
-    Ok(consumer)
+    let subscribed = intake.consumer().subscribe(&topics);
+    subscribed.map_err(|source| Error::Client { purpose: "subscribing", source })?;
+    Ok(intake)
 }
 
 /// Where the group stands in `partitions`: behind its last commit, or at the first record there is.

@@ -2,13 +2,11 @@
 
 use std::sync::Arc;
 
-use rdkafka::Message as _;
-use rdkafka::Offset;
-use rdkafka::TopicPartitionList;
-use rdkafka::message::BorrowedMessage;
+use rdkafka::{Offset, TopicPartitionList};
 use telltale_records::Batch;
 
 use crate::TopicPartition;
+use crate::intake::{Message, Place};
 
 /// Most bytes of one transaction; a record that is larger goes alone.
 const MOST_BYTES: usize = 16 << 20;
@@ -17,28 +15,39 @@ const MOST_BYTES: usize = 16 << 20;
 #[derive(Debug, Default)]
 pub(super) struct Held {
     batches: Vec<Batch>,
-    /// Batch of the newest record: the next is most often of the same partition.
-    last: usize,
+    /// Place and batch of the newest record of a take: the next is most often of the same partition.
+    last: Option<(Place, usize)>,
     records: usize,
     bytes: usize,
 }
 
 impl Held {
-    /// Takes a message in.
-    pub(super) fn push(&mut self, message: &BorrowedMessage<'_>) {
-        let (topic, partition) = (message.topic(), message.partition());
-        let is_its = |it: &Batch| it.partition() == partition && &**it.topic() == topic;
-        if !self.batches.get(self.last).is_some_and(is_its) {
-            self.last = self.batches.iter().position(is_its).unwrap_or_else(|| {
-                self.batches.push(Batch::new(Arc::from(topic), partition));
-                self.batches.len() - 1
-            });
-        }
-        let batch = &mut self.batches[self.last];
+    /// Takes a message in; [`Held::next_take`] goes before the first of each take.
+    pub(super) fn push(&mut self, message: &Message<'_>) {
+        let place = message.place();
+        let index = match self.last {
+            Some((last, index)) if last == place => index,
+            _ => self.index(message.topic(), message.partition()),
+        };
+        self.last = Some((place, index));
+        let batch = &mut self.batches[index];
         let before = batch.bytes();
         crate::client::push(batch, message);
         self.records += 1;
         self.bytes += batch.bytes() - before;
+    }
+
+    /// Forgets places, which are good for one take.
+    pub(super) fn next_take(&mut self) {
+        self.last = None;
+    }
+
+    fn index(&mut self, topic: &str, partition: i32) -> usize {
+        let is_its = |it: &Batch| it.partition() == partition && &**it.topic() == topic;
+        self.batches.iter().position(is_its).unwrap_or_else(|| {
+            self.batches.push(Batch::new(Arc::from(topic), partition));
+            self.batches.len() - 1
+        })
     }
 
     /// The batches that are not empty.
@@ -82,7 +91,7 @@ impl Held {
         self.batches.retain(|it| {
             !partitions.iter().any(|other| other.partition == it.partition() && other.topic == *it.topic())
         });
-        self.last = 0;
+        self.last = None;
         self.records = self.batches.iter().map(Batch::len).sum();
         self.bytes = self.batches.iter().map(Batch::bytes).sum();
     }

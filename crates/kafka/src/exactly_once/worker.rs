@@ -12,7 +12,7 @@ use telltale_records::Outgoing;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::assignment::{Change, GroupConsumer, at, join};
+use super::assignment::{Change, GroupConsumer, GroupIntake, at, join};
 use super::held::Held;
 use super::metrics::{OutcomeLabel, TopicLabel};
 use super::refusals::Refusals;
@@ -34,7 +34,7 @@ pub(super) fn run<S: Step>(
     metrics: &Metrics,
     step: S,
 ) -> Result<(), Error<S::Error>> {
-    let consumer = join(index, config, kafka, metrics)?;
+    let intake = join(index, config, kafka, metrics)?;
     let mut worker = Worker {
         stop,
         transactional_id: format!("{}-{index}", config.identity),
@@ -43,7 +43,7 @@ pub(super) fn run<S: Step>(
         kafka,
         metrics,
         step,
-        consumer,
+        intake,
         producer: None,
         standing: Standing::new(),
         joined: false,
@@ -67,7 +67,7 @@ struct Worker<'a, S> {
     kafka: &'a KafkaConfig,
     metrics: &'a Metrics,
     step: S,
-    consumer: GroupConsumer,
+    intake: GroupIntake,
     /// `None` after a doubtful outcome: the next one settles it.
     producer: Option<TransactionalProducer>,
     standing: Standing,
@@ -93,7 +93,7 @@ impl<S: Step> Worker<'_, S> {
             self.absorb_changes();
             if !self.prepare()? {
                 self.pause();
-                self.poll(POLL)?;
+                self.serve(POLL)?;
                 continue;
             }
             self.resume();
@@ -118,19 +118,16 @@ impl<S: Step> Worker<'_, S> {
     fn gather(&mut self) -> Result<(), Error<S::Error>> {
         let mut deadline = None;
         while !self.held.is_full(self.config.max_records) && !self.stop.is_cancelled() {
+            self.serve(Duration::ZERO)?;
+            if self.consumer().context().has_changed() {
+                return Ok(());
+            }
             let wait = match deadline {
                 None if self.held.is_empty() => POLL,
                 None => self.config.linger,
-                // Whole milliseconds: rdkafka spins through the rest of one.
-                Some(deadline) => {
-                    let left = Instant::saturating_duration_since(&deadline, Instant::now());
-                    Duration::from_millis(left.as_micros().div_ceil(1000).try_into().unwrap_or(u64::MAX))
-                }
+                Some(deadline) => Instant::saturating_duration_since(&deadline, Instant::now()),
             };
-            let before = self.held.len();
-            self.poll(wait)?;
-            if self.held.len() == before {
-                // Nothing, or a rebalance: the caller looks.
+            if self.take(wait, deadline.is_none())? == 0 {
                 return Ok(());
             }
             deadline.get_or_insert_with(|| Instant::now() + self.config.linger);
@@ -138,22 +135,38 @@ impl<S: Step> Worker<'_, S> {
         Ok(())
     }
 
-    /// Polls once: takes a record in, or lets librdkafka rebalance.
-    fn poll(&mut self, wait: Duration) -> Result<(), Error<S::Error>> {
-        match self.consumer.poll(wait) {
-            None => {}
-            Some(Ok(message)) => self.held.push(&message),
-            Some(Err(error)) => return self.consumer_error(error),
+    /// Takes in what comes within `wait`, or just what is there once the first has come; returns how many records.
+    fn take(&mut self, wait: Duration, only_first: bool) -> Result<usize, Error<S::Error>> {
+        let before = self.held.len();
+        let most = if only_first { 1 } else { self.config.max_records.saturating_sub(before) };
+        let (held, mut errors) = (&mut self.held, Vec::new());
+        held.next_take();
+        self.intake.take(most, wait, |message| match message {
+            Ok(message) => held.push(&message),
+            Err(error) => errors.push(error),
+        });
+        errors.into_iter().try_for_each(|it| self.consumer_error(it))?;
+        Ok(self.held.len() - before)
+    }
+
+    /// Lets librdkafka rebalance and report.
+    fn serve(&mut self, wait: Duration) -> Result<(), Error<S::Error>> {
+        if let Err(error) = self.intake.serve(wait) {
+            self.consumer_error(error)?;
         }
-        match self.consumer.context().take_refusal() {
+        match self.consumer().context().take_refusal() {
             Some(source) => Err(self.fatal(&self.consuming(), source)),
             None => Ok(()),
         }
     }
 
+    fn consumer(&self) -> &GroupConsumer {
+        self.intake.consumer()
+    }
+
     /// Handles the partitions that came and went in polls.
     fn absorb_changes(&mut self) {
-        for change in self.consumer.context().take_changes() {
+        for change in self.consumer().context().take_changes() {
             self.joined = true;
             match change {
                 Change::Assigned { partitions, positioned } => {
@@ -189,7 +202,7 @@ impl<S: Step> Worker<'_, S> {
             let (dead_letters, service) = (&self.config.dead_letters, self.config.service);
             self.out = self.refusals.replace(&self.out, self.held.batches(), dead_letters, service);
         }
-        let Some(group) = self.consumer.group_metadata() else {
+        let Some(group) = self.consumer().group_metadata() else {
             self.start_over();
             self.back_off("reading the group's generation", &KafkaError::NoMessageReceived);
             return Ok(());
@@ -267,7 +280,7 @@ impl<S: Step> Worker<'_, S> {
         if partitions.is_empty() {
             return;
         }
-        if let Err(error) = switch(&self.consumer, &at(partitions, |_| Offset::Invalid)) {
+        if let Err(error) = switch(self.consumer(), &at(partitions, |_| Offset::Invalid)) {
             warn!(worker = self.index, %error, "cannot {what} partitions");
         }
     }

@@ -45,7 +45,7 @@ impl<S: Step> Worker<'_, S> {
         if !self.joined {
             return Ok(!self.waiting);
         }
-        if self.consumer.context().is_reachable() {
+        if self.consumer().context().is_reachable() {
             self.ready();
         } else {
             self.not_ready(&format!("no connection to Kafka at {}", self.kafka.bootstrap));
@@ -81,8 +81,8 @@ impl<S: Step> Worker<'_, S> {
 
     /// After a doubtful outcome: reads where the group stands and goes there.
     fn find_positions(&mut self) -> bool {
-        let found = committed(&self.consumer, self.standing.partitions(), REQUEST)
-            .and_then(|positions| self.consumer.assign(&positions).map(|()| positions));
+        let found = committed(self.consumer(), self.standing.partitions(), REQUEST)
+            .and_then(|positions| self.intake.assign(&positions).map(|()| positions));
         match found {
             Ok(positions) => {
                 debug!(worker = self.index, ?positions, "positions read again");
@@ -142,8 +142,8 @@ impl<S: Step> Worker<'_, S> {
 
     /// Says which position Kafka no longer has; `None` when all are there (again).
     fn out_of_range(&self) -> Option<crate::Error> {
-        let positions = self.consumer.position().ok()?;
-        let committed = committed(&self.consumer, self.standing.partitions(), REQUEST).ok()?;
+        let positions = self.consumer().position().ok()?;
+        let committed = committed(self.consumer(), self.standing.partitions(), REQUEST).ok()?;
         for element in committed.elements() {
             let (topic, partition) = (element.topic(), element.partition());
             let consumed = positions.find_partition(topic, partition).map(|it| it.offset());
@@ -151,7 +151,7 @@ impl<S: Step> Worker<'_, S> {
                 (Some(Offset::Offset(offset)), _) | (_, Offset::Offset(offset)) => offset,
                 _ => continue,
             };
-            let there = client::watermarks(self.consumer.client(), self.kafka, topic, partition).ok()?;
+            let there = client::watermarks(self.consumer().client(), self.kafka, topic, partition).ok()?;
             if position < there.start || position > there.end {
                 return Some(crate::Error::OffsetOutOfRange {
                     group: self.config.group.clone(),
@@ -206,7 +206,7 @@ impl<S: Step> Worker<'_, S> {
     /// Which topic does not exist, when `error` says that one that was written to does not.
     fn missing_topic(&self, error: &KafkaError) -> Option<crate::Error> {
         error.rdkafka_error_code().filter(|it| is_missing(*it))?;
-        let ask = |topic| client::partitions(self.consumer.client(), self.kafka, topic).err();
+        let ask = |topic| client::partitions(self.consumer().client(), self.kafka, topic).err();
         targets(&self.out).into_iter().find_map(ask)
     }
 
