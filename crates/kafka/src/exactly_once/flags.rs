@@ -25,8 +25,8 @@ pub struct LoopFlags {
     #[arg(long, env = "MAX_RECORDS", value_name = "COUNT", default_value = "10000", value_parser = max_records)]
     pub max_records: NonZeroUsize,
 
-    /// Longest time to gather records for one transaction after the first, at most 10s
-    #[arg(long, env = "LINGER", value_name = "DURATION", default_value = "20ms")]
+    /// Least time from the begin of a transaction to that of the next, while records gather; at most 10s
+    #[arg(long, env = "LINGER", value_name = "DURATION", default_value = "5ms")]
     pub linger: humantime::Duration,
 }
 

@@ -128,7 +128,7 @@ pub struct LoopConfig {
     pub static_member: bool,
     /// Most records in one transaction.
     pub max_records: usize,
-    /// Longest time to gather records for one transaction after the first.
+    /// Least time from the begin of a transaction to that of the next: records gather meanwhile.
     pub linger: Duration,
     /// After which time Kafka aborts a transaction that its owner left open.
     pub transaction_timeout: Duration,
@@ -156,7 +156,7 @@ impl LoopConfig {
             identity: identity.into(),
             static_member: false,
             max_records: 10_000,
-            linger: Duration::from_millis(20),
+            linger: Duration::from_millis(5),
             transaction_timeout: Duration::from_secs(60),
             session_timeout: Duration::from_secs(30),
             max_poll_interval: Duration::from_secs(300),

@@ -54,6 +54,8 @@ pub(super) fn run<S: Step>(
         refusals: Refusals::default(),
         backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(10)),
         retry_at: Instant::now(),
+        began: Instant::now(),
+        has_erred: false,
         health: None,
     };
     worker.work()
@@ -82,6 +84,11 @@ struct Worker<'a, S> {
     refusals: Refusals,
     backoff: Backoff,
     retry_at: Instant,
+    /// When the newest transaction began.
+    began: Instant,
+    /// Whether a partition gave an error: librdkafka's call for batches takes it for a record, so that a partition that is
+    /// paused then goes on behind one that was never read.
+    has_erred: bool,
     /// What the step was told last: `Some("")` is ready.
     health: Option<String>,
 }
@@ -114,31 +121,32 @@ impl<S: Step> Worker<'_, S> {
         Ok(())
     }
 
-    /// Takes records in until there are enough for a transaction, or none came for a while.
+    /// Takes records in until there are enough for a transaction, or it is time for the next one.
+    ///
+    /// A record that comes after a quiet moment waits for nothing; while many come, they gather.
     fn gather(&mut self) -> Result<(), Error<S::Error>> {
-        let mut deadline = None;
         while !self.held.is_full(self.config.max_records) && !self.stop.is_cancelled() {
             self.serve(Duration::ZERO)?;
             if self.consumer().context().has_changed() {
                 return Ok(());
             }
-            let wait = match deadline {
-                None if self.held.is_empty() => POLL,
-                None => self.config.linger,
-                Some(deadline) => Instant::saturating_duration_since(&deadline, Instant::now()),
+            let taken = if self.held.is_empty() {
+                self.take(1, POLL)?
+            } else {
+                let next = self.began + self.config.linger;
+                let room = self.config.max_records.saturating_sub(self.held.len());
+                self.take(room, next.saturating_duration_since(Instant::now()))?
             };
-            if self.take(wait, deadline.is_none())? == 0 {
+            if taken == 0 {
                 return Ok(());
             }
-            deadline.get_or_insert_with(|| Instant::now() + self.config.linger);
         }
         Ok(())
     }
 
-    /// Takes in what comes within `wait`, or just what is there once the first has come; returns how many records.
-    fn take(&mut self, wait: Duration, only_first: bool) -> Result<usize, Error<S::Error>> {
+    /// Takes in up to `most` records, waiting up to `wait` for as many; returns how many came.
+    fn take(&mut self, most: usize, wait: Duration) -> Result<usize, Error<S::Error>> {
         let before = self.held.len();
-        let most = if only_first { 1 } else { self.config.max_records.saturating_sub(before) };
         let (held, mut errors) = (&mut self.held, Vec::new());
         held.next_take();
         self.intake.take(most, wait, |message| match message {
@@ -186,6 +194,7 @@ impl<S: Step> Worker<'_, S> {
     /// Processes what is held and commits it.
     fn transact(&mut self) -> Result<(), Error<S::Error>> {
         let started = Instant::now();
+        self.began = started;
         self.out.clear();
         let (step, out) = (&mut self.step, &mut self.out);
         let processed = self.held.batches().try_for_each(|batch| step.process(batch, out));
@@ -259,6 +268,9 @@ impl<S: Step> Worker<'_, S> {
 
     fn pause(&mut self) {
         if self.paused != Some(true) {
+            if std::mem::take(&mut self.has_erred) {
+                self.standing.unpositioned();
+            }
             self.switch("pause", |consumer, partitions| consumer.pause(partitions));
             self.paused = Some(true);
         }

@@ -116,6 +116,7 @@ impl<S: Step> Worker<'_, S> {
     }
 
     pub(super) fn consumer_error(&mut self, error: KafkaError) -> Result<(), Error<S::Error>> {
+        self.has_erred = true;
         match &error {
             KafkaError::MessageConsumptionFatal(_) => Err(self.fatal("consuming", error)),
             KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset)
@@ -142,12 +143,12 @@ impl<S: Step> Worker<'_, S> {
 
     /// Says which position Kafka no longer has; `None` when all are there (again).
     fn out_of_range(&self) -> Option<crate::Error> {
-        let positions = self.consumer().position().ok()?;
+        let held = self.held.offsets();
         let committed = committed(self.consumer(), self.standing.partitions(), REQUEST).ok()?;
         for element in committed.elements() {
             let (topic, partition) = (element.topic(), element.partition());
-            let consumed = positions.find_partition(topic, partition).map(|it| it.offset());
-            let position = match (consumed, element.offset()) {
+            let held = held.find_partition(topic, partition).map(|it| it.offset());
+            let position = match (held, element.offset()) {
                 (Some(Offset::Offset(offset)), _) | (_, Offset::Offset(offset)) => offset,
                 _ => continue,
             };
