@@ -31,7 +31,7 @@ pub mod topics;
 mod transaction;
 mod transactional;
 
-pub use config::{KafkaConfig, RegistryConfig, SaslMechanism, Security};
+pub use config::{Compression, KafkaConfig, RegistryConfig, SaslMechanism, Security};
 pub use error::Error;
 pub use group::Group;
 pub use producer::Producer;

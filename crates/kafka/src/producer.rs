@@ -182,7 +182,7 @@ impl Producer {
         config: &ProducerConfig,
         on_delivery: impl Fn(u64, Result<Delivered, SendError>) + Send + Sync + 'static,
     ) -> Result<Self, Error> {
-        let mut client = kafka.client()?;
+        let mut client = kafka.producer()?;
         client
             .set("enable.idempotence", "true")
             // 0 is for ever in librdkafka.

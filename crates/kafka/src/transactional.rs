@@ -167,7 +167,8 @@ fn start(
 ) -> Result<TransactionalProducer, Error> {
     let started = Instant::now();
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
-    let mut producer = TransactionalProducer::new(kafka.client()?, transactional_id, timeout, stop.clone())?;
+    let mut producer =
+        TransactionalProducer::new(kafka.producer()?, transactional_id, timeout, stop.clone())?;
     loop {
         let source = match producer.initialise(INITIALISE) {
             Ok(()) => return Ok(producer),

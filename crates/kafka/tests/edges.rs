@@ -11,7 +11,9 @@ use common::{PATIENCE, numbered, produce, read_all, wait_until};
 use telltale_kafka::producer::{NewRecord, ProducerConfig, SendError};
 use telltale_kafka::reader::{Followed, Start};
 use telltale_kafka::topics::{Created, Topics};
-use telltale_kafka::{Error, Isolation, KafkaConfig, Producer, PublishError, Reader, Transactional};
+use telltale_kafka::{
+    Compression, Error, Isolation, KafkaConfig, Producer, PublishError, Reader, Transactional,
+};
 use telltale_records::topics::TopicSpec;
 use telltale_records::{Destination, Outgoing};
 use tokio_util::sync::CancellationToken;
@@ -35,6 +37,27 @@ fn outgoing(topic: &str, values: &[&[u8]]) -> Outgoing {
 
 fn transactional(kafka: &KafkaConfig, id: &str) -> Transactional {
     Transactional::open(kafka, id, PATIENCE, &CancellationToken::new()).unwrap()
+}
+
+#[test]
+fn compressed_records_read_as_they_were_written_and_take_fewer_bytes() {
+    let written = [Compression::None, Compression::Lz4, Compression::Zstd].map(|compression| {
+        let engine = common::lasting_engine();
+        let kafka = KafkaConfig { compression, ..engine.kafka() };
+        let [topic, committed] = engine.topics(1);
+        produce(&kafka, topic, numbered(5_000));
+        let values: Vec<Vec<u8>> = numbered(5_000).map(|(_, value)| value).collect();
+        let borrowed: Vec<&[u8]> = values.iter().map(Vec::as_slice).collect();
+        let stop = CancellationToken::new();
+        transactional(&kafka, "writer").publish(&outgoing(committed, &borrowed), PATIENCE, &stop).unwrap();
+        for topic in [topic, committed] {
+            let read: Vec<Vec<u8>> = read_all(&kafka, topic).into_iter().map(|it| it.value).collect();
+            assert!(read == values, "{compression:?}");
+        }
+        engine.bytes()
+    });
+    let [none, lz4, zstd] = written;
+    assert!(lz4 < none / 2 && zstd < lz4, "{none} bytes, {lz4} with lz4, {zstd} with zstd");
 }
 
 #[test]

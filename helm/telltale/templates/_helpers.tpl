@@ -74,6 +74,7 @@ The environment of a program: the variables of its `--help`, in order of their n
   {{- $kafka := $values.kafka -}}
   {{- $_ := set $env "KAFKA" $kafka.bootstrap -}}
   {{- $_ := set $env "KAFKA_SECURITY" $kafka.security -}}
+  {{- $_ := set $env "KAFKA_COMPRESSION" $kafka.compression -}}
   {{- $_ := set $env "KAFKA_CLIENT_ID" (include "telltale.fullname" .) -}}
   {{- if hasPrefix "sasl" $kafka.security -}}
     {{- $_ := set $env "KAFKA_SASL" $kafka.sasl -}}

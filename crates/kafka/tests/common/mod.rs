@@ -59,6 +59,20 @@ impl Engine {
         KafkaConfig::at(self.address.to_string())
     }
 
+    /// Bytes of the files that a lasting broker keeps.
+    pub fn bytes(&self) -> u64 {
+        fn of(folder: &std::path::Path) -> u64 {
+            let entries = std::fs::read_dir(folder).unwrap().map(|it| it.unwrap());
+            entries
+                .map(|it| match it.metadata().unwrap() {
+                    inside if inside.is_dir() => of(&it.path()),
+                    file => file.len(),
+                })
+                .sum()
+        }
+        of(self.data.as_ref().expect("a lasting broker").path())
+    }
+
     /// Stops the broker; clients lose their connections.
     pub fn stop(&mut self) {
         self.log = None;

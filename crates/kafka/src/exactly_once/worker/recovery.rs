@@ -57,7 +57,7 @@ impl<S: Step> Worker<'_, S> {
         let producer = match &mut self.producer {
             Some(producer) => producer,
             none => none.insert(TransactionalProducer::new(
-                self.kafka.client()?,
+                self.kafka.producer()?,
                 &self.transactional_id,
                 self.config.transaction_timeout,
                 self.stop.clone(),
