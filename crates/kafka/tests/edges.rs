@@ -49,7 +49,7 @@ fn compressed_records_read_as_they_were_written_and_take_fewer_bytes() {
         let values: Vec<Vec<u8>> = numbered(5_000).map(|(_, value)| value).collect();
         let borrowed: Vec<&[u8]> = values.iter().map(Vec::as_slice).collect();
         let stop = CancellationToken::new();
-        transactional(&kafka, "writer").publish(&outgoing(committed, &borrowed), PATIENCE, &stop).unwrap();
+        transactional(&kafka, "writer").publish_together(&outgoing(committed, &borrowed), &stop).unwrap();
         for topic in [topic, committed] {
             let read: Vec<Vec<u8>> = read_all(&kafka, topic).into_iter().map(|it| it.value).collect();
             assert!(read == values, "{compression:?}");
