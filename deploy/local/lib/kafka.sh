@@ -155,6 +155,7 @@ kafka_fence() {
         -e '/^advertised.listeners=/d' -e '/^inter.broker.listener.name=/d' "$data/server.properties" >"$data/fence.properties"
     printf '%s\n' broker.session.timeout.ms=1000 broker.heartbeat.interval.ms=500 >>"$data/fence.properties"
     rm -f "$dir/run/$1.settings" # if this is broken off, whoever comes next knows that what runs is not the engine
+    : >"$log" # what was said after an earlier crash must not be read as said after this one
     nohup "$2/bin/java" "$(mark "$1")" -Xmx256m -XX:TieredStopAtLevel=1 -Dlog4j2.configurationFile="$here/kafka/log4j2.xml" \
         -cp "$dir/jars/kafka/*" kafka.Kafka "$data/fence.properties" </dev/null >"$log" 2>&1 &
     pid=$!

@@ -30,11 +30,12 @@ use crate::rounds::{start_copy, start_load};
 /// How long the bare copy gathers: with less its transactions are so small that it cannot keep up.
 const LINGER: &str = "--linger=5ms";
 /// Readings with which every process warms up, and their rate.
-const WARM_UP: (u64, f64) = (2_000, 1_000.0);
+pub(crate) const WARM_UP: (u64, f64) = (2_000, 1_000.0);
 
 /// Measures the whole pipeline at full load, and then, in turns, it and the bare round trip at half of that.
 pub(crate) fn measure(place: &mut Place, rounds: &mut Rounds) -> Result<LatencyReport> {
-    let mut pipeline = Pipeline::start(place)?;
+    let from = format!("{}/live", place.id);
+    let mut pipeline = Pipeline::start(place, &from)?;
     let mut bare = Bare::start(place)?;
     pipeline.send(place, WARM_UP.0, Some(WARM_UP.1))?;
     bare.send(place, WARM_UP.0, WARM_UP.1)?;
@@ -70,16 +71,17 @@ fn fleet(place: &Place, messages: u64, rate: Option<f64>) -> Fleet {
 }
 
 /// Bridge, preprocessor and scorer at work.
-struct Pipeline {
+pub(crate) struct Pipeline {
     from: String,
     processes: [Supervised; 3],
     follower: Follower,
 }
 
 impl Pipeline {
-    fn start(place: &mut Place) -> Result<Self> {
-        let (from, raw) = (format!("{}/live", place.id), place.topic("live-readings", PLAIN)?);
-        let bridge = commands::bridge(place, "live-bridge", &from, &raw)?;
+    /// Starts them, for what is published one level below `from`.
+    pub(crate) fn start(place: &mut Place, from: &str) -> Result<Self> {
+        let raw = place.topic("live-readings", PLAIN)?;
+        let bridge = commands::bridge(place, "live-bridge", from, &raw)?;
         let preprocessor = Preprocessor::start(place, "live-preprocessor", &raw, true)?;
         let scorer = Scorer::start(place, "live-scorer", &preprocessor.clean, true)?;
         let mut processes = [bridge, preprocessor.process, scorer.process];
@@ -87,11 +89,11 @@ impl Pipeline {
             place.ready(process)?;
         }
         let follower = Follower::start(place, &scorer.predictions)?;
-        Ok(Self { from, processes, follower })
+        Ok(Self { from: from.to_owned(), processes, follower })
     }
 
     /// Sends readings and waits until each has its prediction.
-    fn send(&mut self, place: &Place, messages: u64, rate: Option<f64>) -> Result<Latency> {
+    pub(crate) fn send(&mut self, place: &Place, messages: u64, rate: Option<f64>) -> Result<Latency> {
         let mut load = start_load(place, "live", &self.from, &fleet(place, messages, rate))?;
         let processes = &mut self.processes;
         let found = self.follower.wait(place, messages, || {
@@ -118,7 +120,8 @@ impl Pipeline {
         }))
     }
 
-    fn end(self, place: &Place) -> Result<()> {
+    /// Asks them to end.
+    pub(crate) fn end(self, place: &Place) -> Result<()> {
         self.processes.into_iter().try_for_each(|it| place.end(it))
     }
 }

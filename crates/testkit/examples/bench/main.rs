@@ -18,6 +18,7 @@ mod machine;
 mod measure;
 mod null;
 mod place;
+mod poisoned;
 mod process;
 mod report;
 mod rounds;

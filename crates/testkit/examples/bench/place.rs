@@ -65,10 +65,11 @@ impl Place {
             data: folder.join("data"),
             running: Some(&settings.engines_dir),
             own: folder.join("engines"),
+            brokers: 1,
         };
         let machines = Machines::start(&wanted, &mut ports, &folder)?;
         let at = machines.addresses.clone();
-        let kafka = KafkaConfig::at(at.kafka.to_string());
+        let kafka = KafkaConfig::at(at.bootstrap());
         let seconds = UNIX_EPOCH.elapsed().map_or(0, |it| it.as_secs());
         let place = Self {
             settings: settings.clone(),
@@ -83,9 +84,7 @@ impl Place {
             ports,
             _machines: machines,
         };
-        let answers =
-            || [at.mqtt, at.kafka, at.registry].iter().all(|it| std::net::TcpStream::connect(it).is_ok());
-        place.until("the engines answer", || Ok(answers().then_some(())))?;
+        place.until("the engines answer", || Ok(at.answer().then_some(())))?;
         let partitions = settings.partitions.to_string();
         place.telltale(&[
             "topics",

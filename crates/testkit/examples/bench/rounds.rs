@@ -19,6 +19,7 @@ use crate::load::{Fleet, Readings, now_ms};
 use crate::machine::{Machine, commit, load};
 use crate::measure::{Extent, Moment, transactions, until_done};
 use crate::place::{PLAIN, Place};
+use crate::poisoned;
 use crate::report::{JobReport, LatencyReport, PEERS, Report, Rounds, ratios};
 use crate::settings::Settings;
 
@@ -49,6 +50,9 @@ pub(crate) fn run(settings: &Settings, stop: &CancellationToken) -> Result<()> {
     let (_, clean) = preprocessor(&mut place, "first", &json, true)?;
     let avro = Filled::count(&place.kafka, &clean, &place.stop)?;
     trainer(&mut place, "first-trainer", &avro)?;
+    if let Some(percent) = settings.poison {
+        return poisoned::measure(&mut place, percent);
+    }
     let mut rounds = Rounds::new();
     for round in 1..=settings.rounds.get() {
         let mut order = ORDER.to_vec();

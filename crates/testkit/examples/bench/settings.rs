@@ -35,6 +35,11 @@ pub(crate) struct Settings {
     #[arg(long, value_enum, value_delimiter = ',', value_name = "JOB")]
     pub(crate) jobs: Vec<Job>,
 
+    /// Measures nothing but what so much poison, in percent of the readings, does to their times: `--latency`, `--rate` and
+    /// `--rounds` say how long, how many a second, and how often
+    #[arg(long, value_name = "PERCENT", value_parser = percent)]
+    pub(crate) poison: Option<f64>,
+
     /// Cars
     #[arg(long, default_value = "1000")]
     pub(crate) cars: NonZeroU32,
@@ -69,6 +74,11 @@ impl Settings {
     pub(crate) fn wants(&self, job: Job) -> bool {
         self.jobs.is_empty() || self.jobs.contains(&job)
     }
+}
+
+fn percent(text: &str) -> Result<f64, String> {
+    let share = text.parse().ok().filter(|it| *it > 0.0 && *it <= 100.0);
+    share.ok_or_else(|| format!("{text} is not a number above 0 and up to 100"))
 }
 
 /// The program `telltale` in the folder above the examples'.

@@ -50,7 +50,11 @@ impl Real {
 
     /// Process id of an engine, if it runs.
     pub(crate) fn pid(&self, engine: Engine) -> Option<u32> {
-        let name = name(engine);
+        self.process(name(engine))
+    }
+
+    /// Process id of an engine by the script's name for it, if it runs.
+    pub(crate) fn process(&self, name: &str) -> Option<u32> {
         let text = std::fs::read_to_string(self.folder.join("run").join(format!("{name}.pid"))).ok()?;
         let pid = text.trim();
         self.is_ours(pid, name).then(|| pid.parse().ok())?

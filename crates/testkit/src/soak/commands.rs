@@ -45,7 +45,7 @@ impl Commands {
             folder: folder.to_owned(),
             mqtt: at.mqtt.to_string(),
             registry_path: at.registry_path.clone(),
-            links: links.iter().map(|(link, proxy)| (*link, proxy.address().to_string())).collect(),
+            links: links.iter().map(|(link, proxy)| (*link, proxy.address())).collect(),
             bridge: settings.bridge.clone(),
             cars,
         }

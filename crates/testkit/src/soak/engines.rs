@@ -4,12 +4,13 @@
 //! MQTT broker is used and which does not, since it keeps in memory what it has acknowledged, and says so.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 
+use super::link::list;
 use super::plan::engine_name;
 use super::process::Supervised;
 use crate::engines::{Engine, Kind, real::Real};
@@ -19,12 +20,27 @@ use crate::engines::{Engine, Kind, real::Real};
 pub struct Addresses {
     /// The MQTT broker.
     pub mqtt: SocketAddr,
-    /// Kafka.
-    pub kafka: SocketAddr,
+    /// The brokers of Kafka: one, or three.
+    pub kafka: Vec<SocketAddr>,
     /// The registry.
     pub registry: SocketAddr,
     /// What follows the registry's address in its URL.
     pub registry_path: String,
+}
+
+impl Addresses {
+    /// How clients of Kafka are told of its brokers.
+    #[must_use]
+    pub fn bootstrap(&self) -> String {
+        list(&self.kafka)
+    }
+
+    /// Whether something listens at each of them.
+    #[must_use]
+    pub fn answer(&self) -> bool {
+        let others = [self.mqtt, self.registry];
+        self.kafka.iter().chain(&others).all(|it| TcpStream::connect(it).is_ok())
+    }
 }
 
 /// Which engines, and where they keep what they keep.
@@ -40,6 +56,8 @@ pub struct Wanted<'a> {
     pub running: Option<&'a Path>,
     /// Folder for real ones of its own.
     pub own: PathBuf,
+    /// Brokers that real ones of its own have: one, or three.
+    pub brokers: u8,
 }
 
 /// Engines of either kind.
@@ -48,6 +66,8 @@ pub struct Machines {
     /// Where they listen.
     pub addresses: Addresses,
     origin: Origin,
+    /// Which of several brokers faults strike, from zero.
+    turn: usize,
 }
 
 #[derive(Debug)]
@@ -64,6 +84,9 @@ impl Machines {
     /// Returns why there are none.
     pub fn start(wanted: &Wanted<'_>, ports: &mut super::ports::Ports, logs: &Path) -> anyhow::Result<Self> {
         match wanted.kind {
+            Kind::Embedded if wanted.brokers > 1 => {
+                bail!("the embedded log is one broker; --engines real has {}", wanted.brokers)
+            }
             Kind::Embedded => Self::embedded(wanted, ports, logs),
             Kind::Real => Self::real(wanted, ports, logs),
         }
@@ -89,16 +112,18 @@ impl Machines {
         let mut broker = engines("engine-mqtt", [mqtt.port(), 0, 0], &[]);
         log.start().context("starting the embedded log")?;
         broker.start().context("starting the embedded MQTT broker")?;
-        let addresses = Addresses { mqtt, kafka, registry, registry_path: String::new() };
-        Ok(Self { addresses, origin: Origin::Embedded { log, broker } })
+        let addresses = Addresses { mqtt, kafka: vec![kafka], registry, registry_path: String::new() };
+        Ok(Self { addresses, origin: Origin::Embedded { log, broker }, turn: 0 })
     }
 
     fn real(wanted: &Wanted<'_>, ports: &mut super::ports::Ports, logs: &Path) -> anyhow::Result<Self> {
         let ours = wanted.running.is_none();
         let folder = wanted.running.unwrap_or(&wanted.own).to_owned();
         if ours {
+            empty(&folder)?;
             let first = ports.next_of(12)?;
             let flags = [
+                ("--kafka", u16::from(wanted.brokers)),
                 ("--kafka-port", first),
                 ("--registry-port", first + 6),
                 ("--mqtt-port", first + 8),
@@ -121,13 +146,14 @@ impl Machines {
             let found = settings.iter().find(|it| it.0 == name).map(|it| it.1.clone());
             found.with_context(|| format!("{} has no {name} in run/clients.env", folder.display()))
         };
+        let brokers = value("KAFKA")?.split(',').map(str::parse).collect::<Result<Vec<_>, _>>();
         let registry = value("REGISTRY")?;
         let rest = registry.strip_prefix("http://").context("only engines without TLS can be used")?;
         let (host, path) =
             rest.split_once('/').map_or((rest, String::new()), |(host, path)| (host, format!("/{path}")));
         let addresses = Addresses {
             mqtt: value("MQTT")?.parse().context("the address of HiveMQ")?,
-            kafka: value("KAFKA")?.parse().context("the address of one Kafka broker")?,
+            kafka: brokers.context("the addresses of Kafka's brokers")?,
             registry: host.parse().context("the address of the registry")?,
             registry_path: path,
         };
@@ -137,15 +163,37 @@ impl Machines {
         Ok(Self {
             addresses,
             origin: Origin::Real { real, folder, again, ours, faults: 0, ended: Vec::new() },
+            turn: 0,
         })
     }
 
-    /// Process id of an engine that runs.
+    /// Of several brokers the next is the one that faults strike from now on; returns its name, or nothing if there is but one.
+    pub fn next_broker(&mut self) -> Option<String> {
+        let brokers = self.addresses.kafka.len();
+        self.turn = (self.turn + 1) % brokers;
+        (brokers > 1).then(|| broker(self.turn))
+    }
+
+    /// Every process of the engines, and its id if it runs.
+    #[must_use]
+    pub fn processes(&self) -> Vec<(String, Option<u32>)> {
+        let of = |engine| (engine_name(engine).to_owned(), self.pid(engine));
+        match &self.origin {
+            Origin::Real { real, .. } if self.addresses.kafka.len() > 1 => (0..self.addresses.kafka.len())
+                .map(|it| (broker(it), real.process(&broker(it))))
+                .chain([Engine::Registry, Engine::Mqtt].map(of))
+                .collect(),
+            _ => [Engine::Kafka, Engine::Registry, Engine::Mqtt].map(of).to_vec(),
+        }
+    }
+
+    /// Process id of an engine that runs; of several brokers, of the one whose turn it is.
     #[must_use]
     pub fn pid(&self, engine: Engine) -> Option<u32> {
         match (&self.origin, engine) {
             (Origin::Embedded { broker, .. }, Engine::Mqtt) => broker.pid(),
             (Origin::Embedded { log, .. }, _) => log.pid(),
+            (Origin::Real { real, .. }, Engine::Kafka) => real.process(&broker(self.turn)),
             (Origin::Real { real, .. }, _) => real.pid(engine),
         }
     }
@@ -239,16 +287,14 @@ impl Machines {
     ///
     /// Returns why one cannot be started.
     pub fn supervise(&mut self) -> io::Result<()> {
+        let processes = self.processes();
         match &mut self.origin {
             Origin::Embedded { log, broker } => log.supervise().and_then(|()| broker.supervise()),
-            Origin::Real { real, again, faults, ended, .. } => {
+            Origin::Real { again, faults, ended, .. } => {
                 let working = again.pid().is_some() && again.try_end().is_none();
-                if *faults > 0 || working {
-                    return Ok(());
-                }
-                let missing = ENGINES.into_iter().filter(|&it| real.pid(it).is_none()).map(engine_name);
-                let missing: Vec<&str> = missing.collect();
-                if missing.is_empty() {
+                let missing = processes.into_iter().filter(|(_, pid)| pid.is_none());
+                let missing: Vec<String> = missing.map(|(name, _)| name).collect();
+                if *faults > 0 || working || missing.is_empty() {
                     return Ok(());
                 }
                 ended.push(format!("{} ended, or did not start again", missing.join(", ")));
@@ -278,8 +324,22 @@ impl Drop for Machines {
     }
 }
 
-/// The engines, which are processes of their own where they are real.
-const ENGINES: [Engine; 3] = [Engine::Kafka, Engine::Registry, Engine::Mqtt];
+/// The script's name of a broker; they are numbered from one.
+fn broker(number: usize) -> String {
+    format!("kafka-{}", number + 1)
+}
+
+/// Ends what an earlier run may have left in a folder of our own, and removes what it kept: nobody would know its ledgers.
+fn empty(folder: &Path) -> anyhow::Result<()> {
+    let data = folder.join("data");
+    if data.exists() {
+        let status =
+            script("down", folder).stdout(Stdio::null()).status().context("running engines.sh down")?;
+        ensure!(status.success(), "engines.sh down failed, {status}");
+        std::fs::remove_dir_all(&data).with_context(|| format!("emptying {}", data.display()))?;
+    }
+    Ok(())
+}
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/local/engines.sh");
 

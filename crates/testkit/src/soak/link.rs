@@ -6,12 +6,13 @@
 //!                              ▲ trouble, seen by every pump at once
 //! ```
 //!
-//! Kafka's clients follow the addresses that brokers advertise. A link to Kafka therefore reads its answers frame by frame and
-//! puts its own port where the broker's stands: `127.0.0.1` and the port follow each other in every answer that has
-//! an address, so what is exchanged is as long as what was there.
+//! Kafka's clients follow the addresses that brokers advertise. A link to Kafka therefore listens once for each broker, reads its
+//! answers frame by frame, and puts its own ports where the brokers' stand: `127.0.0.1` and the port follow each other in every
+//! answer that has an address, so what is exchanged is as long as what was there.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf as _, BytesMut};
@@ -48,38 +49,47 @@ pub enum Protocol {
 /// Trouble, and the how-manieth it is.
 type State = (u64, Trouble);
 
-/// A link to an engine. Dropping it does not end its connections; the runtime's end does.
+/// A link to an engine, with trouble that all its connections share. Dropping it does not end them; the runtime's end does.
 #[derive(Debug)]
 pub struct Proxy {
-    address: SocketAddr,
+    addresses: Vec<SocketAddr>,
     state: watch::Sender<State>,
 }
 
 impl Proxy {
-    /// Listens on any free port of this machine for connections to `target`.
+    /// Listens on a free port of this machine for each target: one, or the brokers of one Kafka.
     ///
     /// # Errors
     ///
     /// Returns why it cannot listen.
-    pub fn open(runtime: &Runtime, target: SocketAddr, protocol: Protocol) -> io::Result<Self> {
-        let listener = runtime.block_on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))?;
-        let address = listener.local_addr()?;
+    pub fn open(runtime: &Runtime, targets: &[SocketAddr], protocol: Protocol) -> io::Result<Self> {
+        let listen = |_| runtime.block_on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)));
+        let listeners = targets.iter().map(listen).collect::<io::Result<Vec<_>>>()?;
+        let addresses = listeners.iter().map(TcpListener::local_addr).collect::<io::Result<Vec<_>>>()?;
         let (state, seen) = watch::channel((0, Trouble::Clear));
-        let rewrite = (protocol == Protocol::Kafka).then(|| Rewrite::new(target.port(), address.port()));
-        runtime.spawn(accept(listener, target, rewrite, seen));
-        Ok(Self { address, state })
+        let ports = || targets.iter().zip(&addresses).map(|(target, ours)| (target.port(), ours.port()));
+        let rewrite = (protocol == Protocol::Kafka).then(|| Rewrite::new(ports()));
+        for (listener, &target) in listeners.into_iter().zip(targets) {
+            runtime.spawn(accept(listener, target, rewrite.clone(), seen.clone()));
+        }
+        Ok(Self { addresses, state })
     }
 
-    /// Where it listens.
+    /// Where it listens, as a client is told: `HOST:PORT`, for several brokers with commas between.
     #[must_use]
-    pub fn address(&self) -> SocketAddr {
-        self.address
+    pub fn address(&self) -> String {
+        list(&self.addresses)
     }
 
     /// Gives it trouble, or takes it away.
     pub fn set(&self, trouble: Trouble) {
         self.state.send_modify(|state| *state = (state.0 + 1, trouble));
     }
+}
+
+/// Addresses as a client is told of them.
+pub(super) fn list(addresses: &[SocketAddr]) -> String {
+    addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
 
 async fn accept(
@@ -92,7 +102,7 @@ async fn accept(
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((client, _)) => drop(connections.spawn(carry(client, target, rewrite, state.clone()))),
+                Ok((client, _)) => drop(connections.spawn(carry(client, target, rewrite.clone(), state.clone()))),
                 Err(_) => sleep(Duration::from_millis(50)).await, // out of descriptors: not for long
             },
             Some(_) = connections.join_next() => {}
@@ -294,25 +304,31 @@ impl Pump {
     }
 }
 
-/// Puts one port where another stands in Kafka's answers.
-#[derive(Debug, Clone, Copy)]
-struct Rewrite {
-    advertised: [u8; ADDRESS.len() + 4],
-    ours: [u8; ADDRESS.len() + 4],
-}
+/// Puts our ports where the brokers' stand in Kafka's answers.
+#[derive(Debug, Clone)]
+struct Rewrite(Arc<[(Pattern, Pattern)]>);
+
+/// An address as it stands in an answer.
+type Pattern = [u8; ADDRESS.len() + 4];
 
 /// The host that brokers on this machine advertise.
 const ADDRESS: &[u8; 9] = b"127.0.0.1";
 
 impl Rewrite {
-    fn new(advertised: u16, ours: u16) -> Self {
+    /// Of pairs: the port that a broker advertises, and ours.
+    fn new(ports: impl Iterator<Item = (u16, u16)>) -> Self {
         let pattern = |port: u16| {
             let mut pattern = [0; ADDRESS.len() + 4];
             pattern[..ADDRESS.len()].copy_from_slice(ADDRESS);
             pattern[ADDRESS.len()..].copy_from_slice(&i32::from(port).to_be_bytes());
             pattern
         };
-        Self { advertised: pattern(advertised), ours: pattern(ours) }
+        Self(ports.map(|(advertised, ours)| (pattern(advertised), pattern(ours))).collect())
+    }
+
+    /// What is to stand where these bytes are, if they are the address of a broker.
+    fn ours(&self, bytes: &[u8]) -> Option<&Pattern> {
+        self.0.iter().find_map(|(advertised, ours)| (advertised == bytes).then_some(ours))
     }
 
     /// Takes the whole frames out of what was read, with our address in them; `None` if these are no frames.
@@ -327,12 +343,14 @@ impl Rewrite {
         }
         let mut whole = read.split_to(end);
         let mut at = 0;
-        while let Some(found) = whole
-            .get(at..)
-            .and_then(|it| it.windows(self.advertised.len()).position(|it| it == self.advertised))
-        {
-            at += found;
-            whole[at..at + self.ours.len()].copy_from_slice(&self.ours);
+        while let Some(bytes) = whole.get_mut(at..at + size_of::<Pattern>()) {
+            match self.ours(bytes) {
+                Some(ours) => {
+                    bytes.copy_from_slice(ours);
+                    at += bytes.len();
+                }
+                None => at += 1,
+            }
         }
         Some(whole)
     }

@@ -64,7 +64,7 @@ fn received(server: &Receiver<Vec<u8>>, expected: &[u8]) {
 #[test]
 fn bytes_arrive_whole_and_in_order_however_slow_the_link() {
     let (runtime, (server, _seen)) = (runtime(), echo());
-    let proxy = Proxy::open(&runtime, server, Protocol::Plain).unwrap();
+    let proxy = Proxy::open(&runtime, &[server], Protocol::Plain).unwrap();
     let mut stream = connect(&proxy);
     let words: Vec<u8> = (0..5000_u32).map(|it| it as u8).collect();
     for trouble in [Trouble::Clear, Trouble::Sliced, Trouble::Narrow { bytes_a_second: 100_000 }] {
@@ -78,7 +78,7 @@ fn bytes_arrive_whole_and_in_order_however_slow_the_link() {
 #[test]
 fn a_blackhole_swallows_nothing_for_good() {
     let (runtime, (server, seen)) = (runtime(), echo());
-    let proxy = Proxy::open(&runtime, server, Protocol::Plain).unwrap();
+    let proxy = Proxy::open(&runtime, &[server], Protocol::Plain).unwrap();
     let mut stream = connect(&proxy);
     exchange(&mut stream, b"before");
     received(&seen, b"before");
@@ -90,9 +90,25 @@ fn a_blackhole_swallows_nothing_for_good() {
 }
 
 #[test]
+fn a_link_to_several_brokers_reaches_each_and_trouble_strikes_all() {
+    let (runtime, first, second) = (runtime(), echo(), echo());
+    let proxy = Proxy::open(&runtime, &[first.0, second.0], Protocol::Plain).unwrap();
+    let mut streams: Vec<Stream> =
+        proxy.address().split(',').map(|it| Stream::connect(it).unwrap()).collect();
+    for (stream, (word, server)) in streams.iter_mut().zip([(b"one", &first.1), (b"two", &second.1)]) {
+        exchange(stream, word);
+        received(server, word);
+    }
+    proxy.set(Trouble::Reset);
+    for stream in &mut streams {
+        assert_eq!(stream.read(&mut [0]).unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+    }
+}
+
+#[test]
 fn a_reset_strikes_connections_that_stand_and_those_that_begin() {
     let (runtime, (server, _seen)) = (runtime(), echo());
-    let proxy = Proxy::open(&runtime, server, Protocol::Plain).unwrap();
+    let proxy = Proxy::open(&runtime, &[server], Protocol::Plain).unwrap();
     let mut stream = connect(&proxy);
     exchange(&mut stream, b"before");
     proxy.set(Trouble::Reset);
@@ -107,7 +123,7 @@ fn a_reset_strikes_connections_that_stand_and_those_that_begin() {
 #[test]
 fn half_closed_means_that_only_the_engine_knows() {
     let (runtime, (server, seen)) = (runtime(), echo());
-    let proxy = Proxy::open(&runtime, server, Protocol::Plain).unwrap();
+    let proxy = Proxy::open(&runtime, &[server], Protocol::Plain).unwrap();
     let mut stream = connect(&proxy);
     exchange(&mut stream, b"before");
     received(&seen, b"before");
@@ -128,7 +144,7 @@ fn half_closed_means_that_only_the_engine_knows() {
 #[test]
 fn what_was_held_comes_after_its_connection_was_closed_and_another_used() {
     let (runtime, (server, seen)) = (runtime(), echo());
-    let proxy = Proxy::open(&runtime, server, Protocol::Plain).unwrap();
+    let proxy = Proxy::open(&runtime, &[server], Protocol::Plain).unwrap();
     let mut stream = connect(&proxy);
     exchange(&mut stream, b"before");
     received(&seen, b"before");
@@ -145,7 +161,7 @@ fn what_was_held_comes_after_its_connection_was_closed_and_another_used() {
 #[test]
 fn wrong_answers_are_given_and_the_engine_is_not_asked() {
     let (runtime, (server, seen)) = (runtime(), echo());
-    let proxy = Proxy::open(&runtime, server, Protocol::Plain).unwrap();
+    let proxy = Proxy::open(&runtime, &[server], Protocol::Plain).unwrap();
     for trouble in Trouble::WRONG_ANSWERS {
         let Some(expected) = trouble.answer() else { continue };
         proxy.set(trouble);
@@ -160,15 +176,15 @@ fn wrong_answers_are_given_and_the_engine_is_not_asked() {
 }
 
 #[test]
-fn our_port_stands_where_the_brokers_did_and_frames_are_passed_whole() {
-    let rewrite = Rewrite::new(9092, 31_000);
+fn our_ports_stand_where_the_brokers_did_and_frames_are_passed_whole() {
+    let rewrite = Rewrite::new([(9092, 31_000), (9096, 31_001)].into_iter());
     let frame = |body: &[u8]| [&(body.len() as i32).to_be_bytes()[..], body].concat();
     let port = |port: i32| port.to_be_bytes();
     let before =
-        [b"xx127.0.0.1", &port(9092)[..], b"127.0.0.1", &port(9093), b"127.0.0.1", &port(9092), b"1"]
+        [b"xx127.0.0.1", &port(9092)[..], b"127.0.0.1", &port(9093), b"127.0.0.1", &port(9096), b"1"]
             .concat();
     let after =
-        [b"xx127.0.0.1", &port(31_000)[..], b"127.0.0.1", &port(9093), b"127.0.0.1", &port(31_000), b"1"]
+        [b"xx127.0.0.1", &port(31_000)[..], b"127.0.0.1", &port(9093), b"127.0.0.1", &port(31_001), b"1"]
             .concat();
     let stream = [frame(&before), frame(b""), frame(&before)].concat();
     for cut in 0..stream.len() {

@@ -155,7 +155,10 @@ fn suffer(
                 println!("{planned}: left out, engines have not started again");
                 continue;
             }
-            println!("{planned}");
+            match pipeline.takes_turn(planned.fault) {
+                Some(broker) => println!("{planned}, {broker}"),
+                None => println!("{planned}"),
+            }
             struck.push(*planned);
             if planned.kind == Kind::Outage {
                 // What it takes from here on is held against what it takes now.
@@ -281,6 +284,9 @@ fn command(settings: &Settings) -> String {
     }
     if let Some(bridge) = &settings.bridge {
         text += &format!(" --bridge {}", bridge.display());
+    }
+    if settings.brokers > 1 {
+        text += &format!(" --brokers {}", settings.brokers);
     }
     let engines = settings.engines.to_possible_value().map(|it| it.get_name().to_owned()).unwrap_or_default();
     format!("{text} --engines {engines} --cars {} --rate {}\"", settings.cars, settings.rate)

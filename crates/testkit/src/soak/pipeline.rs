@@ -7,16 +7,18 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use telltale_kafka::topics::Topics;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
 use super::commands::{CARS, Commands, LEDGERS, THIRD};
-use super::engines::{Addresses, Machines};
+use super::engines::Machines;
 use super::link::{Protocol, Proxy};
 use super::plan::{Fault, Kind, Link, Service};
 use super::poison::Poison;
 use super::ports::Ports;
 use super::process::Supervised;
+use super::scenario::Scenario;
 use super::settings::Settings;
 use super::trouble::Trouble;
 use super::usage::Courses;
@@ -74,14 +76,15 @@ impl Pipeline {
         let machines = Machines::start(&settings.wanted(), &mut ports, &logs)?;
         let mut links = BTreeMap::new();
         for link in Link::all() {
-            let (target, protocol) = match link {
-                Link::Cars | Link::Broker => (machines.addresses.mqtt, Protocol::Plain),
-                Link::Kafka(_) => (machines.addresses.kafka, Protocol::Kafka),
-                Link::Registry(_) => (machines.addresses.registry, Protocol::Plain),
+            let at = &machines.addresses;
+            let (targets, protocol) = match link {
+                Link::Cars | Link::Broker => (&[at.mqtt][..], Protocol::Plain),
+                Link::Kafka(_) => (&at.kafka[..], Protocol::Kafka),
+                Link::Registry(_) => (&[at.registry][..], Protocol::Plain),
             };
             links.insert(
                 link,
-                Proxy::open(&runtime, target, protocol)
+                Proxy::open(&runtime, targets, protocol)
                     .with_context(|| format!("opening the link {link}"))?,
             );
         }
@@ -119,18 +122,16 @@ impl Pipeline {
 
     /// Topics and keys.
     fn prepare(&mut self, stop: &CancellationToken) -> Result<()> {
-        let Addresses { mqtt, kafka, registry, .. } = self.machines.addresses;
-        let answer =
-            |_: &Self| [mqtt, kafka, registry].iter().all(|it| std::net::TcpStream::connect(it).is_ok());
-        self.until("the engines answer", stop, answer)?;
+        self.until("the engines answer", stop, |it| it.machines.addresses.answer())?;
         if self.settings.engines_dir.is_some() {
             crate::engines::empty(&self.kafka(), &self.registry());
         }
         self.create_topics()?;
+        self.check_copies()?;
         let keys = self.folder.display().to_string();
         self.telltale(&["keys", "generate", "--out", &keys])?;
         if self.settings.kinds().contains(&Kind::Poison) {
-            self.poison = Some(Poison::new(mqtt, &self.registry()));
+            self.poison = Some(Poison::new(self.machines.addresses.mqtt, &self.registry()));
         }
         Ok(())
     }
@@ -143,6 +144,21 @@ impl Pipeline {
     #[must_use]
     pub fn check_poison(&self) -> (u64, Vec<String>) {
         self.poison.as_ref().map(|it| it.check(&self.kafka())).unwrap_or_default()
+    }
+
+    /// With fewer copies than brokers, the death of one would end more than itself.
+    fn check_copies(&self) -> Result<()> {
+        let brokers = self.machines.addresses.kafka.len();
+        let outage = self.settings.scenario == Scenario::Outage;
+        ensure!(
+            !outage || brokers == 1,
+            "an outage is one of all brokers, and faults strike {brokers} by turns"
+        );
+        for topic in Topics::open(&self.kafka())?.list()? {
+            let (name, copies) = (topic.name, topic.replication);
+            ensure!(copies == brokers, "{name} has {copies} copies on {brokers} brokers");
+        }
+        Ok(())
     }
 
     fn create_topics(&self) -> Result<()> {
@@ -159,7 +175,7 @@ impl Pipeline {
     /// How Kafka is reached past all links.
     #[must_use]
     pub fn kafka(&self) -> telltale_kafka::KafkaConfig {
-        telltale_kafka::KafkaConfig::at(self.machines.addresses.kafka.to_string())
+        telltale_kafka::KafkaConfig::at(self.machines.addresses.bootstrap())
     }
 
     /// How the registry is reached past all links.
@@ -278,6 +294,15 @@ impl Pipeline {
     pub fn is_too_early(&self, fault: Fault) -> bool {
         let of_engine = matches!(fault, Fault::KillEngine(_) | Fault::FreezeEngine(_) | Fault::Disk);
         of_engine && self.machines.are_starting()
+    }
+
+    /// Says which of several brokers a fault of Kafka's will strike: each time the next.
+    pub fn takes_turn(&mut self, fault: Fault) -> Option<String> {
+        let of_kafka = matches!(
+            fault,
+            Fault::KillEngine(Engine::Kafka) | Fault::FreezeEngine(Engine::Kafka) | Fault::Disk
+        );
+        if of_kafka { self.machines.next_broker() } else { None }
     }
 
     /// Makes a fault begin.
@@ -409,8 +434,8 @@ impl Pipeline {
         for (service, process) in &self.services {
             courses.take(&service.to_string(), process.pid());
         }
-        for engine in [Engine::Kafka, Engine::Registry, Engine::Mqtt] {
-            courses.take(super::plan::engine_name(engine), self.machines.pid(engine));
+        for (name, pid) in self.machines.processes() {
+            courses.take(&name, pid);
         }
     }
 

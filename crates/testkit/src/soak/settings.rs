@@ -34,6 +34,10 @@ pub struct Settings {
     #[arg(long, value_enum, default_value_t = Engines::Embedded)]
     pub engines: Engines,
 
+    /// Kafka's brokers, 1 or 3, where the soak starts real engines: faults strike three by turns
+    #[arg(long, default_value = "1", value_parser = brokers, conflicts_with = "engines_dir", value_name = "COUNT")]
+    pub brokers: u8,
+
     /// Folder of engines that `make up` started, to use them [default: real engines of its own]
     ///
     /// Every topic and subject there is deleted first.
@@ -108,6 +112,7 @@ impl Settings {
             data: self.folder().join("data"),
             running: self.engines_dir.as_deref(),
             own: self.dir.join("engines"),
+            brokers: self.brokers,
         }
     }
 
@@ -121,7 +126,17 @@ impl Settings {
             Scenario::Mix => format!("seed-{}", self.seed),
             other => other.to_possible_value().map(|it| it.get_name().to_owned()).unwrap_or_default(),
         };
-        self.dir.join(format!("{scenario}-{engines}{bridge}"))
+        let brokers = if self.brokers > 1 { format!("-{}", self.brokers) } else { String::new() };
+        self.dir.join(format!("{scenario}-{engines}{brokers}{bridge}"))
+    }
+}
+
+/// As many as `make up` can start: two have no majority.
+fn brokers(text: &str) -> Result<u8, String> {
+    match text {
+        "1" => Ok(1),
+        "3" => Ok(3),
+        _ => Err("1 and 3 are possible".to_owned()),
     }
 }
 
@@ -154,5 +169,10 @@ mod tests {
         assert_eq!(settings.kinds(), [Kind::Kill, Kind::Freeze, Kind::Partition, Kind::Poison]);
         assert_eq!(settings.folder(), PathBuf::from("target/soak/seed-9-real"));
         assert_eq!(Settings::try_parse_from(["soak"]).unwrap().kinds(), Kind::value_variants());
+        let three = Settings::try_parse_from("soak --engines real --brokers 3".split(' ')).unwrap();
+        assert_eq!((three.brokers, three.folder()), (3, PathBuf::from("target/soak/seed-7-real-3")));
+        for wrong in ["soak --brokers 2", "soak --engines real --brokers 3 --engines-dir target/engines"] {
+            assert!(Settings::try_parse_from(wrong.split(' ')).is_err(), "{wrong}");
+        }
     }
 }

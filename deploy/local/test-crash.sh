@@ -1,0 +1,108 @@
+#!/usr/bin/env bash
+# What engines of `make up` keep when all of them are killed, and Kafka in the midst of a commit. A part of `make test-engines`.
+#
+#   up ─▶ commit, subject, queued message ─▶ SIGKILL ─▶ the end of the commit is taken away ─▶ up ─▶ all is there
+#
+#   test-crash.sh [--security off]      JARS=FOLDER takes the jars of a folder where make up ran before
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+cd "$here/../.."
+security=on
+if [[ ${1-} == --security ]]; then security=$2; fi
+folder=$PWD/target/test-crash
+records=100
+mkdir -p "$folder"
+if [[ -n ${JARS-} && ! -e $folder/jars ]]; then ln -s "$(realpath "$JARS")" "$folder/jars"; fi
+
+finish() {
+    local status=$?
+    "$here/engines.sh" down --dir "$folder" >/dev/null
+    ((status != 0)) || rm -rf "$folder/data"
+    exit "$status"
+}
+trap finish EXIT
+
+# Ports below those that the system hands out by itself, from one that depends on the folder, each free now.
+free_ports() {
+    local port=$((20000 + $(printf '%s' "$folder" | cksum | cut -d ' ' -f 1) % 8000)) found=0
+    while ((found < 12)); do
+        if (: </dev/tcp/127.0.0.1/$port) 2>/dev/null; then found=0; else found=$((found + 1)); fi
+        port=$((port + 1))
+    done
+    base=$((port - 12))
+}
+
+up() {
+    "$here/engines.sh" up --dir "$folder" --security "$security" --kafka-port "$base" --registry-port $((base + 6)) \
+        --mqtt-port $((base + 8)) --websocket-port $((base + 9))
+}
+
+tool() { ENGINES_DIR=$folder "$here/kafka-tool.sh" "$@"; }
+
+registry() {
+    local login=()
+    if [[ $security == on ]]; then login=(--config "$folder/data/security/registry.curl"); fi
+    curl --silent --show-error --fail --max-time 30 ${login[@]+"${login[@]}"} "$@"
+}
+
+# Each with what it must print.
+checked=0 failures=0
+is() { # NAME EXPECTED COMMAND...
+    local name=$1 expected=$2 found
+    shift 2
+    checked=$((checked + 1))
+    found=$("$@" 2>&1) || true
+    if [[ $found == "$expected" ]]; then
+        printf 'ok      %s\n' "$name"
+    else
+        failures=$((failures + 1))
+        printf 'FAILED  %s: expected %s, found %s\n' "$name" "$expected" "$found"
+    fi
+}
+
+# Sessions of this test have a user only where users are asked for.
+mqtt() { python3 "$here/crash.py" "$@"; }
+
+committed() {
+    tool console-consumer --bootstrap-server "$KAFKA" --topic crash --from-beginning --isolation-level read_committed \
+        --max-messages "$records" --timeout-ms 20000 2>/dev/null | grep -c .
+}
+
+subjects() { registry "$REGISTRY/subjects"; }
+
+fenced() { grep -c 'Performing controller activation' "$folder/logs/kafka-1.fence.log"; }
+
+kill_all() {
+    local file pid
+    for file in "$folder"/run/*.pid; do kill -KILL "$(<"$file")"; done
+    for file in "$folder"/run/*.pid; do
+        pid=$(<"$file")
+        while [[ -r /proc/$pid/stat ]] && ! grep -q ') [ZX]' "/proc/$pid/stat"; do sleep 0.1; done
+    done
+}
+
+"$here/engines.sh" down --dir "$folder" >/dev/null
+rm -rf "$folder/data" "$folder/logs"
+free_ports
+up
+set -a
+# shellcheck source=/dev/null
+. "$folder/run/clients.env"
+set +a
+tool topics --bootstrap-server "$KAFKA" --create --topic crash --partitions 1
+tool producer-perf-test --bootstrap-server "$KAFKA" --topic crash --num-records "$records" --record-size 20 --throughput -1 \
+    --transactional-id crash --transaction-duration-ms 600000
+registry --output /dev/null --header 'Content-Type: application/json' --data '{"schema": "\"string\""}' \
+    "$REGISTRY/subjects/crash/versions"
+mqtt leave
+kill_all
+python3 "$here/crash.py" tear "$folder/data/kafka-1/log" crash
+up
+is "Kafka was fenced before it started" 1 fenced
+is "a commit that had lost its end is whole" "$records" committed
+is "the registry's subject is there" '["crash"]' subjects
+is "the MQTT session and what waited in it are there" 'session found, message found' mqtt find
+
+echo "crash: $((checked - failures)) of $checked hold"
+((failures == 0))
