@@ -42,6 +42,7 @@ soak         | tests telltale soak
 examples     | examples
 messages     | messages
 secured      | secured
+crash        | crash
 TEXT
 }
 
@@ -124,6 +125,9 @@ messages() { "$here/test-messages.sh" "$dir"; }
 
 # shellcheck disable=SC2317 # named by the parts
 secured() { JARS=$dir/jars "$here/test-secured.sh"; }
+
+# shellcheck disable=SC2317 # named by the parts
+crash() { JARS=$dir/jars "$here/test-crash.sh"; }
 
 # Runs one part, shows what it prints, and keeps its closing lines.
 run() {
