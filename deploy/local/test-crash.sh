@@ -63,7 +63,7 @@ is() { # NAME EXPECTED COMMAND...
 
 committed() {
     tool console-consumer --bootstrap-server "$KAFKA" --topic crash --from-beginning --isolation-level read_committed \
-        --max-messages "$records" --timeout-ms 20000 2>/dev/null | grep -c .
+        --max-messages "$records" --timeout-ms 120000 2>/dev/null | grep -c .
 }
 
 subjects() { registry "$REGISTRY/subjects"; }
