@@ -231,3 +231,124 @@ fn qos(number: u8) -> Qos {
         _ => Qos::ExactlyOnce,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const VERSIONS: [Version; 2] = [Version::V311, Version::V5];
+    const MOST: u32 = 1000;
+
+    /// One packet of each kind that a subscriber is sent.
+    fn stream(version: Version) -> Vec<u8> {
+        let mut bytes = BytesMut::new();
+        let qos = [(0, 0), (1, 7), (2, 300)];
+        match version {
+            Version::V311 => {
+                let code = v4::ConnectReturnCode::Success;
+                v4::ConnAck { session_present: true, code }.write(&mut bytes).unwrap();
+                v4::SubAck::new(1, vec![v4::SubscribeReasonCode::Failure]).write(&mut bytes).unwrap();
+                for (qos, packet_id) in qos {
+                    let qos = four::qos(qos).unwrap();
+                    let publish = v4::Publish::new("cars/1", qos, vec![b'x'; 200]);
+                    v4::Publish { pkid: packet_id, retain: true, ..publish }.write(&mut bytes).unwrap();
+                }
+            }
+            Version::V5 => {
+                let code = v5::ConnectReturnCode::Success;
+                v5::ConnAck { session_present: true, code, properties: None }.write(&mut bytes).unwrap();
+                let return_codes = vec![v5::SubscribeReasonCode::NotAuthorized];
+                v5::SubAck { pkid: 1, return_codes, properties: None }.write(&mut bytes).unwrap();
+                for (qos, packet_id) in qos {
+                    let properties = v5::PublishProperties {
+                        user_properties: vec![("name".into(), "value".into())],
+                        subscription_identifiers: vec![1, 1000],
+                        message_expiry_interval: Some(1),
+                        correlation_data: Some("data".into()),
+                        content_type: Some("type".into()),
+                        ..v5::PublishProperties::default()
+                    };
+                    let qos = five::qos(qos).unwrap();
+                    let publish = v5::Publish::new("cars/1", qos, vec![b'x'; 200], Some(properties));
+                    v5::Publish { pkid: packet_id, retain: true, ..publish }.write(&mut bytes).unwrap();
+                }
+            }
+        }
+        let unsubscribed: &[u8] =
+            if version == Version::V5 { &[0xb0, 4, 0, 2, 0, 0x11] } else { &[0xb0, 2, 0, 2] };
+        [&bytes, &[0x62, 2, 1, 44][..], unsubscribed, &[0xd0, 0]].concat()
+    }
+
+    /// What comes of bytes that arrive in two pieces.
+    fn taken(version: Version, bytes: &[u8], first: usize) -> Vec<String> {
+        let (mut buffer, mut found) = (BytesMut::from(&bytes[..first]), Vec::new());
+        for rest in [&bytes[first..], &[]] {
+            while let Some(packet) = take(version, &mut buffer, MOST).unwrap() {
+                found.push(format!("{packet:?}"));
+            }
+            buffer.extend_from_slice(rest);
+        }
+        assert!(buffer.is_empty());
+        found
+    }
+
+    #[test]
+    fn packets_come_out_whole_wherever_the_stream_is_split() {
+        for version in VERSIONS {
+            let bytes = stream(version);
+            let whole = taken(version, &bytes, bytes.len());
+            assert_eq!(whole.len(), 8, "{whole:?}");
+            for first in 0..bytes.len() {
+                assert_eq!(taken(version, &bytes, first), whole, "split at {first}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_packet_is_as_large_as_agreed_and_no_larger() {
+        for version in VERSIONS {
+            let head = |length: usize| {
+                [&[0x30, (length % 128) as u8 | 128, (length / 128) as u8][..], &[0; 3]].concat()
+            };
+            let mut agreed = BytesMut::from(&head(MOST as usize)[..]);
+            assert!(take(version, &mut agreed, MOST).unwrap().is_none());
+            let mut larger = BytesMut::from(&head(MOST as usize + 1)[..]);
+            assert!(take(version, &mut larger, MOST).is_err());
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 4096, failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Nothing that a broker sends makes the codec panic or go on for ever.
+        #[test]
+        fn hostile_bytes_end_as_packets_or_as_a_fault(
+            noise in prop::collection::vec(any::<u8>(), 0..80),
+            changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..8),
+            // The kind of the first packet of noise, with a length that fits most of the time.
+            kind in any::<u8>(),
+            first in any::<prop::sample::Index>(),
+        ) {
+            for version in VERSIONS {
+                let mut mutated = stream(version);
+                let length = mutated.len();
+                changes.iter().for_each(|(at, byte)| mutated[at.index(length)] = *byte);
+                let mut framed = vec![kind, noise.len() as u8];
+                framed.extend(&noise);
+                for bytes in [&mutated, &noise, &framed] {
+                    let first = first.index(bytes.len() + 1);
+                    let mut buffer = BytesMut::from(&bytes[..first]);
+                    for rest in [&bytes[first..], &[]] {
+                        let mut left = buffer.len();
+                        while let Ok(Some(_)) = take(version, &mut buffer, MOST) {
+                            prop_assert!(buffer.len() < left, "a packet takes bytes");
+                            left = buffer.len();
+                        }
+                        buffer.extend_from_slice(rest);
+                    }
+                }
+            }
+        }
+    }
+}
