@@ -168,17 +168,31 @@ impl Lane {
         Self { index, name, mapping, dead_letters, acks, limits, metrics, state }
     }
 
-    /// Takes a message that was received.
+    /// Takes messages that were received together: one look at the clock and one lock are enough for them.
     ///
     /// # Errors
     ///
     /// Returns why nothing can be written to Kafka any more.
-    pub(crate) fn accept(&self, kafka: &dyn Kafka, message: Box<Message>) -> Result<(), SendError> {
-        self.metrics.messages.inc();
-        if message.duplicate {
-            self.metrics.duplicates.inc();
-        }
+    pub(crate) fn accept(
+        &self,
+        kafka: &dyn Kafka,
+        messages: impl IntoIterator<Item = Box<Message>>,
+    ) -> Result<(), SendError> {
+        let now = Instant::now();
         let mut state = self.lock();
+        for message in messages {
+            self.metrics.messages.inc();
+            if message.duplicate {
+                self.metrics.duplicates.inc();
+            }
+            self.enter(&mut state, message, now);
+            self.work(kafka, &mut state)?;
+        }
+        Ok(())
+    }
+
+    /// Enters a message into the ledger, if there is room for it.
+    fn enter(&self, state: &mut State, message: Box<Message>, now: Instant) {
         let bytes = size(&message);
         let too_many_bytes = state.bytes + bytes > self.limits.bytes && !state.ledger.is_empty();
         match (state.phase, message.receipt) {
@@ -187,32 +201,31 @@ impl Lane {
                 warn!(topic, waiting, waiting_bytes = state.bytes, "no room, leaving messages to the broker");
                 state.phase = Phase::Full;
                 self.metrics.passed_over.inc();
-                return Ok(());
+                return;
             }
             (Phase::Open, None) if too_many_bytes || state.ledger.len() >= self.limits.messages => {
                 self.metrics.best_effort_dropped.inc();
-                return Ok(());
+                return;
             }
             (Phase::Open, _) => {}
             (Phase::Full | Phase::Closed, Some(_)) => {
                 self.metrics.passed_over.inc();
-                return Ok(());
+                return;
             }
             (Phase::Full | Phase::Closed, None) => {
                 self.metrics.best_effort_dropped.inc();
-                return Ok(());
+                return;
             }
         }
         if state.ledger.is_empty() {
-            state.progress = Instant::now();
+            state.progress = now;
         }
         let receipt = message.receipt;
-        let entry = Entry { receipt, message, since: Instant::now(), rejection: None, parts_left: 0 };
+        let entry = Entry { receipt, message, since: now, rejection: None, parts_left: 0 };
         state.bytes += bytes;
         self.metrics.waiting.inc();
         let number = state.ledger.enter(entry);
         state.jobs.push_back(Job { number, kind: Kind::Record });
-        self.work(kafka, &mut state)
     }
 
     /// Takes Kafka's report on a record; returns the time since the message was received, once it is safe.
@@ -227,11 +240,12 @@ impl Lane {
         outcome: Result<Delivered, SendError>,
     ) -> Result<Option<Duration>, SendError> {
         let job = Job::of(token);
+        let now = Instant::now();
         let mut state = self.lock();
-        state.progress = Instant::now();
+        state.progress = now;
         let mut waited = None;
         match outcome {
-            Ok(_) => waited = self.settle(&mut state, job),
+            Ok(_) => waited = self.settle(&mut state, job, now),
             Err(error) => self.refused(&mut state, job, error)?,
         }
         self.work(kafka, &mut state)?;
@@ -381,9 +395,9 @@ impl Lane {
     }
 
     /// A record is in Kafka: acknowledges what may be acknowledged now.
-    fn settle(&self, state: &mut State, job: Job) -> Option<Duration> {
+    fn settle(&self, state: &mut State, job: Job, now: Instant) -> Option<Duration> {
         let entry = state.ledger.get_mut(job.number)?;
-        let waited = entry.since.elapsed();
+        let waited = now.saturating_duration_since(entry.since);
         match job.kind {
             Kind::Record => _ = self.metrics.delivered.inc(),
             Kind::DeadLetter => self.metrics.dead_letter(entry.rejection.as_ref()),

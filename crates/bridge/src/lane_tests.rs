@@ -70,8 +70,8 @@ fn lane(mapping: &str, limits: Limits) -> Lane {
 
 const WIDE: Limits = Limits { bytes: 100_000_000, messages: 100 };
 
-fn message(topic: &str, bytes: usize) -> Box<Message> {
-    Box::new(Message {
+fn message(topic: &str, bytes: usize) -> [Box<Message>; 1] {
+    [Box::new(Message {
         topic: topic.to_owned().into(),
         payload: vec![b'x'; bytes].into(),
         qos: Qos::AtMostOnce,
@@ -79,7 +79,7 @@ fn message(topic: &str, bytes: usize) -> Box<Message> {
         duplicate: false,
         user_properties: Vec::new(),
         receipt: None,
-    })
+    })]
 }
 
 fn ok() -> Result<Delivered, SendError> {

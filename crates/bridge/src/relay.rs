@@ -19,6 +19,9 @@ use crate::{Error, component};
 /// last records come before those that the broker sends again, not among them.
 const LAST_OF_ANOTHER: Duration = Duration::from_secs(1);
 
+/// Messages to take at once: Kafka's reports wait meanwhile.
+const MOST_AT_ONCE: usize = 64;
+
 /// The lanes, the producer they share, and why it can no longer be used.
 #[derive(Debug)]
 pub(crate) struct Relay {
@@ -112,7 +115,11 @@ impl Relay {
         let mut was_here = false;
         while let Some(event) = session.next().await.map_err(failed)? {
             match event {
-                Event::Message(message) => lane.accept(self.producer(), message).map_err(Error::Send)?,
+                Event::Message(first) => {
+                    let rest = std::iter::from_fn(|| session.ready()).take(MOST_AT_ONCE - 1);
+                    let messages = std::iter::once(first).chain(rest);
+                    lane.accept(self.producer(), messages).map_err(Error::Send)?;
+                }
                 Event::Connected { session_present } => {
                     info!(session = name, session_present, "connected to the MQTT broker");
                     lane.connected();

@@ -96,9 +96,7 @@ pub fn open(endpoint: &Endpoint, options: Options) -> (Publisher, Session) {
         clean_start: options.clean_start,
         session_expiry: options.session_expiry,
         last_will: options.last_will,
-        manual_acks: false,
         window,
-        receive_maximum: None,
         max_packet_bytes: options.max_packet_bytes,
         requests: usize::from(window) + SPARE_REQUESTS,
     };
@@ -269,7 +267,7 @@ impl Session {
                 self.ended = true;
                 None
             }
-            Happening::Other | Happening::Passed => {
+            Happening::Other => {
                 let state = self.shared.lock();
                 if state.closing && state.connected {
                     let _sent_later = self.shared.requests.disconnect();

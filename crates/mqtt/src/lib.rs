@@ -11,7 +11,9 @@
 //! reconnect; an acknowledgement never reaches another connection than the one its message came on; and a
 //! message that the broker cannot take is refused before it is sent.
 
+mod codec;
 pub mod config;
+mod connection;
 pub mod device;
 mod fault;
 pub mod ledger;

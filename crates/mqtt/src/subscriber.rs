@@ -9,23 +9,25 @@
 //! A packet id means something only on the connection it came on: brokers use the lowest free id again at
 //! once, so an acknowledgement that is late by one reconnect would acknowledge a message that nobody has
 //! stored. Every receipt therefore carries the epoch of its connection, and the check of the epoch, the
-//! queueing of an acknowledgement and the end of a connection exclude each other by one lock.
+//! queueing of an acknowledgement and the end of a connection exclude each other by one lock. What is queued
+//! while the session works or waits goes out by one write.
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
+use std::mem::swap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use tokio::sync::Notify;
 
-use crate::config::Endpoint;
+use crate::codec::{self, Packet};
+use crate::config::{Endpoint, Version};
+use crate::connection::{self, Connection, MOST_WAITING, Outbox};
 use crate::fault::Fault;
 use crate::reconnect;
-use crate::wire::{Connect, Happening, Loop, Qos, Requests, open as open_wire};
-
-/// Requests besides acknowledgements that may wait for the loop: a subscription and a farewell.
-const SPARE_REQUESTS: usize = 16;
+use crate::wire::Qos;
 
 /// What a subscribing session is like.
 #[derive(Debug, Clone)]
@@ -96,10 +98,17 @@ pub struct Acks {
 /// Drives a session: connects, subscribes, receives, and connects again.
 pub struct Session {
     shared: Arc<Shared>,
-    event_loop: Loop,
-    filters: Vec<String>,
+    endpoint: Endpoint,
+    options: Options,
+    connection: Option<Connection>,
+    /// As in the state, which only the session changes it in.
+    epoch: u64,
     /// Whether this process has subscribed; the session at the broker may be of one with other filters.
     subscribed: bool,
+    /// Whether the connection only lasts until all is written, the farewell last.
+    leaving: bool,
+    /// What [`Session::ready`] found and could not say.
+    broken: Option<Fault>,
     seed: u64,
     /// Failed attempts in a row.
     failures: u32,
@@ -108,7 +117,7 @@ pub struct Session {
 
 #[derive(Debug)]
 struct Shared {
-    requests: Requests,
+    version: Version,
     state: Mutex<State>,
     closing: Notify,
 }
@@ -117,8 +126,14 @@ struct Shared {
 struct State {
     /// Rises with the end of each connection.
     epoch: u64,
+    /// Whether there is a connection and no farewell was said on it.
     connected: bool,
     closing: bool,
+    last_packet_id: u16,
+    /// What is to be written on the connection.
+    outgoing: BytesMut,
+    /// Woken when `outgoing` is no longer empty.
+    waker: Option<Waker>,
 }
 
 /// Makes a session; nothing connects before the first call of [`Session::next`].
@@ -126,28 +141,25 @@ struct State {
 pub fn open(endpoint: &Endpoint, options: Options) -> (Acks, Session) {
     let mut hasher = DefaultHasher::new();
     options.client_id.hash(&mut hasher);
-    let receive_maximum = options.receive_maximum.max(1);
-    let connect = Connect {
-        client_id: options.client_id,
-        clean_start: false,
-        session_expiry: options.session_expiry,
-        last_will: None,
-        manual_acks: true,
-        window: 1,
-        receive_maximum: Some(receive_maximum),
-        max_packet_bytes: options.max_packet_bytes,
-        // A broker of MQTT 3.1.1 knows no receive maximum: room for the largest window there can be. The
-        // queue takes memory only for what is in it.
-        requests: usize::from(u16::MAX) + SPARE_REQUESTS,
+    let state = State {
+        epoch: 0,
+        connected: false,
+        closing: false,
+        last_packet_id: 0,
+        outgoing: BytesMut::new(),
+        waker: None,
     };
-    let (requests, event_loop) = open_wire(endpoint, connect);
-    let state = Mutex::new(State { epoch: 0, connected: false, closing: false });
-    let shared = Arc::new(Shared { requests, state, closing: Notify::new() });
+    let version = endpoint.version;
+    let shared = Arc::new(Shared { version, state: Mutex::new(state), closing: Notify::new() });
     let session = Session {
         shared: Arc::clone(&shared),
-        event_loop,
-        filters: options.filters,
+        endpoint: endpoint.clone(),
+        options,
+        connection: None,
+        epoch: 0,
         subscribed: false,
+        leaving: false,
+        broken: None,
         seed: hasher.finish(),
         failures: 0,
         ended: false,
@@ -162,31 +174,27 @@ impl Acks {
     /// and then the broker sends the message again.
     #[must_use]
     pub fn acknowledge(&self, receipt: Receipt) -> bool {
-        let state = self.shared.lock();
-        receipt.epoch == state.epoch
-            && state.connected
-            && self.shared.requests.acknowledge(receipt.packet_id, receipt.qos).is_ok()
+        let mut state = self.shared.lock();
+        if receipt.epoch != state.epoch || !state.connected || state.outgoing.len() >= MOST_WAITING {
+            return false;
+        }
+        state.outgoing.extend_from_slice(&codec::acknowledgement(receipt.packet_id, receipt.qos));
+        wake(state);
+        true
     }
 
     /// Ends the connection and begins another one: the broker sends everything that is not acknowledged again.
     ///
     /// It is the way to take back messages that were passed over.
     pub fn renew(&self) {
-        let state = self.shared.lock();
-        if state.connected {
-            // Without room there are acknowledgements on their way, and the caller will come back.
-            let _full = self.shared.requests.barrier();
-        }
+        self.shared.barrier(self.shared.lock());
     }
 
     /// Says farewell to the broker and ends the session, once the broker has all acknowledgements given before.
     pub fn close(&self) {
         let mut state = self.shared.lock();
         state.closing = true;
-        if state.connected {
-            // The queue has room for every acknowledgement and these.
-            let _gone_anyway = self.shared.requests.barrier();
-        }
+        self.shared.barrier(state);
         self.shared.closing.notify_one();
     }
 }
@@ -194,30 +202,21 @@ impl Acks {
 impl Session {
     /// Waits for the next event; `None` once the session was closed.
     ///
-    /// Not safe to cancel: run it in a task of its own, end that task by [`Acks::close`], and never stop
-    /// calling it to slow the broker down; not acknowledging does that.
+    /// Safe to cancel, but nothing is read or written between calls: never stop calling it to slow the broker
+    /// down, not acknowledging does that. End it by [`Acks::close`].
     ///
     /// # Errors
     ///
     /// Returns a fault that trying again will not mend.
     pub async fn next(&mut self) -> Result<Option<Event>, Fault> {
         while !self.ended {
-            if self.failures > 0 {
-                reconnect::wait(&self.shared.closing, self.seed, self.failures).await;
-                if self.shared.lock().closing {
-                    break;
-                }
-            }
-            match self.event_loop.poll().await {
-                Ok(happening) => {
-                    if let Some(event) = self.on(happening)? {
-                        return Ok(Some(event));
-                    }
-                }
+            let outcome = if self.connection.is_some() { self.proceed().await } else { self.connect().await };
+            match outcome {
+                Ok(Some(event)) => return Ok(Some(event)),
+                Ok(None) => {}
                 Err(fault) => {
                     self.failures += 1;
-                    let closing = self.end_epoch();
-                    if closing {
+                    if self.end_epoch() {
                         break;
                     }
                     if fault.is_permanent() {
@@ -232,66 +231,95 @@ impl Session {
         Ok(None)
     }
 
-    fn on(&mut self, happening: Happening) -> Result<Option<Event>, Fault> {
-        Ok(match happening {
-            Happening::Connected { session_present, .. } => {
-                self.failures = 0;
-                let mut state = self.shared.lock();
-                state.connected = true;
-                let requests = &self.shared.requests;
-                if !session_present || !self.subscribed {
-                    let sent = requests.subscribe(&self.filters, Qos::AtLeastOnce);
-                    sent.expect("a new connection's queue is empty");
-                }
-                if state.closing {
-                    let _sent_later = requests.disconnect();
-                }
-                Some(Event::Connected { session_present })
+    /// The next message where [`Session::next`] would return one without waiting: one read brings many.
+    pub fn ready(&mut self) -> Option<Box<Message>> {
+        let connection = self.connection.as_mut().filter(|it| !self.leaving && it.is_message_next())?;
+        match connection.at_hand() {
+            Ok(Some(Packet::Publish(message, packet_id))) => Some(self.received(message, packet_id)),
+            Ok(None) => None,
+            Ok(Some(_)) => unreachable!("the packet's kind was looked at"),
+            Err(fault) => {
+                self.broken = Some(fault);
+                None
             }
-            Happening::Subscribed(granted) => {
+        }
+    }
+
+    async fn connect(&mut self) -> Result<Option<Event>, Fault> {
+        if self.failures > 0 {
+            reconnect::wait(&self.shared.closing, self.seed, self.failures).await;
+        }
+        if self.shared.lock().closing {
+            self.ended = true;
+            return Ok(None);
+        }
+        let (connection, session_present) =
+            connection::connect(&self.endpoint, &self.options, &*self.shared).await?;
+        self.connection = Some(connection);
+        self.failures = 0;
+        let mut state = self.shared.lock();
+        state.connected = true;
+        if !session_present || !self.subscribed {
+            let packet_id = state.packet_id();
+            codec::put_subscribe(self.shared.version, packet_id, &self.options.filters, &mut state.outgoing);
+        }
+        if state.closing {
+            self.leaving = true;
+            state.farewell();
+        }
+        Ok(Some(Event::Connected { session_present }))
+    }
+
+    async fn proceed(&mut self) -> Result<Option<Event>, Fault> {
+        if let Some(fault) = self.broken.take() {
+            return Err(fault);
+        }
+        let connection = self.connection.as_mut().expect("there is a connection");
+        if self.leaving {
+            let _gone_anyway = connection.flush(&*self.shared).await;
+            self.ended = self.end_epoch();
+            return Ok(None);
+        }
+        match connection.next(&*self.shared).await? {
+            Packet::Publish(message, packet_id) => {
+                Ok(Some(Event::Message(self.received(message, packet_id))))
+            }
+            Packet::Granted(granted) => {
                 if let Some(refused) = granted.iter().position(|it| !it) {
-                    self.ended = true;
-                    let filter = self.filters.get(refused).cloned().unwrap_or_default();
+                    let filter = self.options.filters.get(refused).cloned().unwrap_or_default();
                     return Err(Fault::Subscription { filter });
                 }
                 self.subscribed = true;
-                Some(Event::Subscribed)
+                Ok(Some(Event::Subscribed))
             }
-            Happening::Received(it) => {
-                let epoch = self.shared.lock().epoch;
-                let (qos, packet_id) = (it.qos, it.packet_id);
-                let receipt = (qos != Qos::AtMostOnce).then_some(Receipt { epoch, packet_id, qos });
-                Some(Event::Message(Box::new(Message {
-                    topic: it.topic,
-                    payload: it.payload,
-                    qos,
-                    retain: it.retain,
-                    duplicate: it.duplicate,
-                    user_properties: it.user_properties,
-                    receipt,
-                })))
-            }
-            Happening::Farewell => {
-                self.ended = self.end_epoch();
-                None
-            }
-            Happening::Passed => {
+            Packet::Unsubscribed => {
                 // A socket that is closed while messages arrive takes what was written last with it, so
                 // acknowledgements are known to be there before the farewell.
-                let _gone_anyway = self.shared.requests.disconnect();
-                None
+                self.leaving = true;
+                self.shared.lock().farewell();
+                Ok(None)
             }
-            Happening::Other | Happening::Sent(_) | Happening::Settled(..) => None,
-        })
+            Packet::Connected { .. } | Packet::Release(_) | Packet::Pong => Err(codec::out_of_place()),
+        }
+    }
+
+    fn received(&self, mut message: Box<Message>, packet_id: u16) -> Box<Message> {
+        let (epoch, qos) = (self.epoch, message.qos);
+        message.receipt = (qos != Qos::AtMostOnce).then_some(Receipt { epoch, packet_id, qos });
+        message
     }
 
     /// Makes all receipts given out so far worthless; returns whether the session is being closed.
     fn end_epoch(&mut self) -> bool {
+        self.connection = None;
+        (self.leaving, self.broken) = (false, None);
+        self.epoch += 1;
         let mut state = self.shared.lock();
-        state.epoch += 1;
+        state.epoch = self.epoch;
         state.connected = false;
-        // Under the lock: no acknowledgement can slip into the queue between the new epoch and the reset.
-        self.event_loop.reset();
+        // Under the lock: no acknowledgement can slip in between the new epoch and this.
+        state.outgoing.clear();
+        state.waker = None;
         state.closing
     }
 }
@@ -299,5 +327,48 @@ impl Session {
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks the broker for an answer that leads to the farewell.
+    fn barrier(&self, mut state: MutexGuard<'_, State>) {
+        // With so much waiting the broker does not read, and the connection will end without it.
+        if state.connected && state.outgoing.len() < MOST_WAITING {
+            let packet_id = state.packet_id();
+            codec::put_barrier(self.version, packet_id, &mut state.outgoing);
+            wake(state);
+        }
+    }
+}
+
+impl Outbox for Shared {
+    fn take(&self, writing: &mut BytesMut, waker: &Waker) {
+        let mut state = self.lock();
+        if !state.outgoing.is_empty() {
+            swap(&mut state.outgoing, writing);
+        } else if !state.waker.as_ref().is_some_and(|it| it.will_wake(waker)) {
+            state.waker = Some(waker.clone());
+        }
+    }
+}
+
+impl State {
+    fn packet_id(&mut self) -> u16 {
+        self.last_packet_id = self.last_packet_id.checked_add(1).unwrap_or(1);
+        self.last_packet_id
+    }
+
+    /// Nothing may be written behind it.
+    fn farewell(&mut self) {
+        self.connected = false;
+        self.outgoing.extend_from_slice(&codec::FAREWELL);
+    }
+}
+
+/// Wakes the session where it waits for something to write.
+fn wake(mut state: MutexGuard<'_, State>) {
+    let waker = state.waker.take();
+    drop(state);
+    if let Some(waker) = waker {
+        waker.wake();
     }
 }

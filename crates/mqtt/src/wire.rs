@@ -1,4 +1,4 @@
-//! Both versions of the client behind one shape: what happened on a connection, and what to ask of it.
+//! Both versions of the client behind one shape, for devices: what happened on a connection, and what to ask of it.
 
 use std::fmt;
 use std::str::FromStr;
@@ -61,11 +61,8 @@ pub(crate) struct Connect {
     pub(crate) clean_start: bool,
     pub(crate) session_expiry: Duration,
     pub(crate) last_will: Option<LastWill>,
-    pub(crate) manual_acks: bool,
     /// Publishes of ours that may be unacknowledged.
     pub(crate) window: u16,
-    /// Publishes of the broker's that may be unacknowledged (MQTT 5).
-    pub(crate) receive_maximum: Option<u16>,
     pub(crate) max_packet_bytes: u32,
     /// Requests that may wait for the connection's loop.
     pub(crate) requests: usize,
@@ -76,11 +73,6 @@ pub(crate) struct Connect {
 pub(crate) struct Received {
     pub(crate) topic: Bytes,
     pub(crate) payload: Bytes,
-    pub(crate) qos: Qos,
-    pub(crate) retain: bool,
-    pub(crate) duplicate: bool,
-    pub(crate) packet_id: u16,
-    pub(crate) user_properties: Vec<(String, String)>,
 }
 
 /// What happened on a connection.
@@ -94,11 +86,9 @@ pub(crate) enum Happening {
     Sent(u16),
     /// The broker is done with a publish; a text is why it refused it.
     Settled(u16, Option<String>),
-    Received(Box<Received>),
+    Received(Received),
     /// Whether each filter of the subscription was granted.
     Subscribed(Vec<bool>),
-    /// The broker has done everything that it was asked before.
-    Passed,
     /// Our farewell was written.
     Farewell,
     Other,
@@ -144,7 +134,7 @@ pub(crate) fn open(endpoint: &Endpoint, connect: Connect) -> (Requests, Loop) {
         Version::V311 => {
             let mut options = rumqttc::MqttOptions::new(connect.client_id, host, port);
             options.set_transport(transport).set_keep_alive(endpoint.keep_alive);
-            options.set_clean_session(connect.clean_start).set_manual_acks(connect.manual_acks);
+            options.set_clean_session(connect.clean_start);
             options.set_inflight(connect.window);
             let limit = connect.max_packet_bytes as usize;
             options.set_max_packet_size(limit, limit);
@@ -162,12 +152,11 @@ pub(crate) fn open(endpoint: &Endpoint, connect: Connect) -> (Requests, Loop) {
         Version::V5 => {
             let mut options = rumqttc::v5::MqttOptions::new(connect.client_id, host, port);
             options.set_transport(transport).set_keep_alive(endpoint.keep_alive);
-            options.set_clean_start(connect.clean_start).set_manual_acks(connect.manual_acks);
+            options.set_clean_start(connect.clean_start);
             options.set_network_options(network);
             let expiry = u32::try_from(connect.session_expiry.as_secs()).unwrap_or(u32::MAX);
             options.set_session_expiry_interval(Some(expiry));
             options.set_max_packet_size(Some(connect.max_packet_bytes));
-            options.set_receive_maximum(connect.receive_maximum);
             // 65,535 slots are made otherwise: 13.8 MiB for each client.
             options.set_outgoing_inflight_upper_limit(connect.window);
             if let Some((user, password)) = &endpoint.credentials {
@@ -192,22 +181,6 @@ impl Requests {
         }
     }
 
-    /// Acknowledges a message of QoS 1 (or takes the first step of QoS 2).
-    pub(crate) fn acknowledge(&self, packet_id: u16, qos: Qos) -> Result<(), Busy> {
-        match self {
-            Self::V311(client) => {
-                let mut publish = rumqttc::Publish::new("", qos_v311(qos), Vec::new());
-                publish.pkid = packet_id;
-                client.try_ack(&publish).map_err(|_| Busy)
-            }
-            Self::V5(client) => {
-                let mut publish = five::v5::Publish::new("", qos_v5(qos), Bytes::new(), None);
-                publish.pkid = packet_id;
-                client.try_ack(&publish).map_err(|_| Busy)
-            }
-        }
-    }
-
     pub(crate) fn subscribe(&self, filters: &[String], qos: Qos) -> Result<(), Busy> {
         match self {
             Self::V311(client) => {
@@ -224,16 +197,6 @@ impl Requests {
                 };
                 client.try_subscribe_many(filters.iter().map(filter)).map_err(|_| Busy)
             }
-        }
-    }
-
-    /// Asks for an answer that comes after everything asked before is done: the end of a subscription that
-    /// does not exist.
-    pub(crate) fn barrier(&self) -> Result<(), Busy> {
-        const NOTHING: &str = "telltale/barrier";
-        match self {
-            Self::V311(client) => client.try_unsubscribe(NOTHING).map_err(|_| Busy),
-            Self::V5(client) => client.try_unsubscribe(NOTHING).map_err(|_| Busy),
         }
     }
 
@@ -295,23 +258,12 @@ fn event_v311(event: rumqttc::Event) -> Happening {
             }
             Packet::PubAck(it) => Happening::Settled(it.pkid, None),
             Packet::PubComp(it) => Happening::Settled(it.pkid, None),
-            Packet::UnsubAck(_) => Happening::Passed,
             Packet::SubAck(it) => Happening::Subscribed(
                 it.return_codes.iter().map(|it| !matches!(it, SubscribeReasonCode::Failure)).collect(),
             ),
-            Packet::Publish(it) => Happening::Received(Box::new(Received {
-                topic: Bytes::from(it.topic),
-                payload: it.payload,
-                qos: match it.qos {
-                    rumqttc::QoS::AtMostOnce => Qos::AtMostOnce,
-                    rumqttc::QoS::AtLeastOnce => Qos::AtLeastOnce,
-                    rumqttc::QoS::ExactlyOnce => Qos::ExactlyOnce,
-                },
-                retain: it.retain,
-                duplicate: it.dup,
-                packet_id: it.pkid,
-                user_properties: Vec::new(),
-            })),
+            Packet::Publish(it) => {
+                Happening::Received(Received { topic: Bytes::from(it.topic), payload: it.payload })
+            }
             _ => Happening::Other,
         },
     }
@@ -340,23 +292,10 @@ fn event_v5(event: rumqttc::v5::Event) -> Happening {
                 let taken = it.reason == PubCompReason::Success;
                 Happening::Settled(it.pkid, (!taken).then(|| format!("{:?}", it.reason)))
             }
-            Packet::UnsubAck(_) => Happening::Passed,
             Packet::SubAck(it) => Happening::Subscribed(
                 it.return_codes.iter().map(|it| matches!(it, SubscribeReasonCode::Success(_))).collect(),
             ),
-            Packet::Publish(it) => Happening::Received(Box::new(Received {
-                topic: it.topic,
-                payload: it.payload,
-                qos: match it.qos {
-                    five::QoS::AtMostOnce => Qos::AtMostOnce,
-                    five::QoS::AtLeastOnce => Qos::AtLeastOnce,
-                    five::QoS::ExactlyOnce => Qos::ExactlyOnce,
-                },
-                retain: it.retain,
-                duplicate: it.dup,
-                packet_id: it.pkid,
-                user_properties: it.properties.map(|it| it.user_properties).unwrap_or_default(),
-            })),
+            Packet::Publish(it) => Happening::Received(Received { topic: it.topic, payload: it.payload }),
             _ => Happening::Other,
         },
     }

@@ -9,7 +9,7 @@ use clap::Parser;
 use telltale_kafka::topics::Topics;
 use telltale_kafka::{KafkaConfig, Registry, RegistryConfig};
 use telltale_mqtt::device::{Event, Options, open};
-use telltale_mqtt::{Fault, MqttConfig, Qos};
+use telltale_mqtt::{Fault, MqttConfig, Qos, subscriber};
 use telltale_records::schema;
 use telltale_testkit::tls::{Authority, Certificate, Front};
 use telltale_testkit::{Engines, PATIENCE};
@@ -92,14 +92,42 @@ fn publish(mqtt: &MqttConfig) -> Result<(), Fault> {
     })
 }
 
+/// Connects as a service and subscribes; returns why it could not.
+fn subscribe(mqtt: &MqttConfig) -> Result<(), Fault> {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let options = subscriber::Options {
+            client_id: "bridge".into(),
+            filters: vec!["cars/+".into()],
+            session_expiry: PATIENCE,
+            receive_maximum: 10,
+            max_packet_bytes: 1 << 20,
+        };
+        let (_acks, mut session) = subscriber::open(&mqtt.endpoint().unwrap(), options);
+        loop {
+            let event =
+                tokio::time::timeout(PATIENCE, session.next()).await.expect("the session says something");
+            match event?.expect("the session is open") {
+                subscriber::Event::Subscribed => return Ok(()),
+                subscriber::Event::Disconnected(fault) => return Err(fault),
+                _ => {}
+            }
+        }
+    })
+}
+
+/// Each client in each version.
+const CLIENTS: [(&str, fn(&MqttConfig) -> Result<(), Fault>); 4] =
+    [("3.1.1", publish), ("5", publish), ("3.1.1", subscribe), ("5", subscribe)];
+
 #[test]
-fn a_device_trusts_the_right_broker_only() {
+fn a_device_and_a_service_trust_the_right_broker_only() {
     let engines = Engines::start();
-    for version in ["3.1.1", "5"] {
+    for (version, connect) in CLIENTS {
         let attempt = |front: SocketAddr, authority: &str| {
             let front = front.to_string();
             let flags = ["--mqtt", &front, "--mqtt-version", version, "--mqtt-tls", "--mqtt-ca", authority];
-            publish(&settings(&flags).mqtt).map_err(|fault| {
+            connect(&settings(&flags).mqtt).map_err(|fault| {
                 assert!(fault.is_permanent(), "trying again is pointless: {fault}");
                 fault.to_string()
             })
@@ -109,11 +137,11 @@ fn a_device_trusts_the_right_broker_only() {
 }
 
 #[test]
-fn a_device_without_tls_is_told_that_the_broker_wants_it() {
+fn a_device_and_a_service_without_tls_are_told_that_the_broker_wants_it() {
     let front = Front::start(&Authority::new().issue(Certificate::Valid), None);
-    for version in ["3.1.1", "5"] {
+    for (version, connect) in CLIENTS {
         let flags = ["--mqtt", &front.address().to_string(), "--mqtt-version", version];
-        let fault = publish(&settings(&flags).mqtt).unwrap_err();
+        let fault = connect(&settings(&flags).mqtt).unwrap_err();
         assert!(!fault.is_permanent() && fault.to_string().contains("--mqtt-tls"), "{fault:?}");
     }
 }
