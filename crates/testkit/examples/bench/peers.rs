@@ -49,7 +49,7 @@ pub(crate) struct Flags {
     pub(crate) mosquitto: bool,
 
     /// Records that a JVM moves before it is measured
-    #[arg(long, default_value = "1000000", value_name = "RECORDS")]
+    #[arg(long, default_value = "2000000", value_name = "RECORDS")]
     pub(crate) warm_up: u64,
 
     /// Rows that our trainer and Keras with a decoder of its own learn from
