@@ -1,7 +1,7 @@
 # Telltale's commands; `make help` lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo engines up down status build test test-engines soak check check-deploy images bench bench-quick bench-kernels bench-services fuzz fmt tools
+.PHONY: help demo engines up down status build test test-engines soak check check-deploy images bench bench-quick bench-kernels bench-services bench-peers fuzz fmt tools
 
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -81,6 +81,7 @@ images: ## Build an image of each program with docker, podman or buildah (ARGS="
 bench: ## Measure hot paths and services beside the naive and the bare ways (ARGS="--engines real --rounds 5")
 	@$(MAKE) --no-print-directory bench-kernels ARGS=
 	@$(MAKE) --no-print-directory bench-services ARGS="--readings 5000000 --rounds 5 --latency 60 $(ARGS)"
+	@$(MAKE) --no-print-directory bench-peers ARGS="--readings 1000000 --rounds 5 $(ARGS)"
 
 bench-quick: ## The same in under ten minutes after the build, with smaller counts
 	@$(MAKE) --no-print-directory bench-kernels ARGS="--max-time 1"
@@ -90,9 +91,16 @@ bench-quick: ## The same in under ten minutes after the build, with smaller coun
 bench-kernels: tools ## Measure the hot paths against the naive ways (ARGS=PART_OF_A_NAME)
 	$(CARGO) bench --workspace --bench '*' -- $(ARGS)
 
+PEER_JOBS := preprocessor,streams-convert,scorer,streams-score,bridge,telegraf,trainer,learn-small,tensorflow,learn-large,fastavro,keras
+
 bench-services: build ## Measure the services beside librdkafka and rumqttc alone (ARGS="--jobs scorer,copy-avro --readings 1000000")
 	@$(CARGO) build --release --workspace --example bench
 	@$(TARGET)/release/examples/bench --dir $(TARGET)/bench $(ARGS)
+
+# Ours and theirs in turns. install.sh brings the programs; none of this is part of CI.
+bench-peers: build ## Measure beside Telegraf, Kafka Streams, Keras; crates/testkit/peers/install.sh first (ARGS="--mosquitto")
+	@$(CARGO) build --release --workspace --example bench
+	@$(TARGET)/release/examples/bench --dir $(TARGET)/bench --jobs $(PEER_JOBS) $(ARGS)
 
 fuzz: ## Fuzz what reads the bytes of strangers; without ARGS lists the targets (ARGS="avro --for 60s")
 	@./fuzz/run.sh $(ARGS)

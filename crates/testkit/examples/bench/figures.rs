@@ -31,6 +31,26 @@ pub(crate) enum Job {
     Bridge,
     /// Publish to committed prediction at half load
     Latency,
+    /// A peer: JSON to Avro in Kafka Streams, exactly once
+    StreamsConvert,
+    /// A peer: predictions in Kafka Streams with ONNX Runtime, exactly once
+    StreamsScore,
+    /// A peer: MQTT QoS 1 to Kafka in Telegraf
+    Telegraf,
+    /// The trainer as TensorFlow I/O is asked to learn: the same passes and batch
+    LearnSmall,
+    /// A peer: Keras, from tensorflow-io's reading and decoding
+    Tensorflow,
+    /// The same until one pass is read
+    TensorflowReads,
+    /// The trainer as Keras is asked to learn: the same rows, passes and batch
+    LearnLarge,
+    /// A peer: Keras, from tensorflow-io's reading and fastavro's decoding
+    Fastavro,
+    /// A peer: Keras, from rows that fastavro decoded once
+    Keras,
+    /// The same until the rows are read
+    KerasReads,
 }
 
 impl Job {
@@ -49,6 +69,16 @@ impl Job {
             Self::Produce => "librdkafka writes JSON, idempotent",
             Self::Bridge => "bridge, QoS 1 to acks=all",
             Self::Latency => "whole pipeline",
+            Self::StreamsConvert => "Kafka Streams, JSON to Avro",
+            Self::StreamsScore => "Kafka Streams + ONNX, scoring",
+            Self::Telegraf => "Telegraf, QoS 1 to acks=all",
+            Self::LearnSmall => "trainer, rows of passes, batch 100",
+            Self::Tensorflow => "TensorFlow I/O + Keras, the same",
+            Self::TensorflowReads => "TensorFlow I/O, reading",
+            Self::LearnLarge => "trainer, rows of passes, batch 1024",
+            Self::Fastavro => "KafkaDataset + fastavro + Keras",
+            Self::Keras => "Keras on an array, the same",
+            Self::KerasReads => "fastavro into an array, reading",
         }
     }
 }

@@ -17,6 +17,7 @@ mod load;
 mod machine;
 mod measure;
 mod null;
+mod peers;
 mod place;
 mod poisoned;
 mod process;

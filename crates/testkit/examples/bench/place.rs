@@ -13,6 +13,7 @@ use telltale_testkit::soak::ports::Ports;
 use telltale_testkit::soak::process::Supervised;
 use tokio_util::sync::CancellationToken;
 
+use crate::peers;
 use crate::settings::Settings;
 
 /// Longest wait for anything: far longer than a busy machine needs for five million readings.
@@ -44,8 +45,9 @@ pub(crate) struct Place {
     topics: Topics,
     ours: Vec<String>,
     ports: Ports,
-    /// Held for its end.
+    /// Held for its end, and so is the other.
     _machines: Machines,
+    _mosquitto: Option<Supervised>,
 }
 
 impl Place {
@@ -69,12 +71,15 @@ impl Place {
         };
         let machines = Machines::start(&wanted, &mut ports, &folder)?;
         let at = machines.addresses.clone();
+        let mosquitto = settings.peers.mosquitto.then(|| peers::mosquitto(settings, &mut ports, &folder));
+        let (mosquitto, mqtt) =
+            mosquitto.transpose()?.map_or((None, at.mqtt), |(process, at)| (Some(process), at));
         let kafka = KafkaConfig::at(at.bootstrap());
         let seconds = UNIX_EPOCH.elapsed().map_or(0, |it| it.as_secs());
         let place = Self {
             settings: settings.clone(),
             registry: RegistryConfig::at(format!("http://{}{}", at.registry, at.registry_path)),
-            mqtt: at.mqtt,
+            mqtt,
             folder,
             stop: stop.clone(),
             id: format!("bench-{seconds:x}"),
@@ -83,8 +88,10 @@ impl Place {
             ours: Vec::new(),
             ports,
             _machines: machines,
+            _mosquitto: mosquitto,
         };
-        place.until("the engines answer", || Ok(at.answer().then_some(())))?;
+        let answers = || at.answer() && std::net::TcpStream::connect(mqtt).is_ok();
+        place.until("the engines answer", || Ok(answers().then_some(())))?;
         let partitions = settings.partitions.to_string();
         place.telltale(&[
             "topics",

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::figures::{Job, Latency, Sample, Spread};
 use crate::machine::Machine;
+use crate::peers::COMPARED;
 
 /// Everything that was found.
 #[derive(Debug, Serialize)]
@@ -29,12 +30,9 @@ pub(crate) struct Report {
     pub(crate) ratios: Vec<Ratio>,
     /// Publish to committed prediction.
     pub(crate) latency: Option<LatencyReport>,
-    /// Programs of others, and why they are not among the jobs.
-    pub(crate) peers: BTreeMap<&'static str, &'static str>,
+    /// Programs of others, and where they are or why they are not among the jobs.
+    pub(crate) peers: BTreeMap<&'static str, String>,
 }
-
-/// Programs of others that would be measured on the same engines, topics and records.
-pub(crate) const PEERS: [&str; 3] = ["Kafka Streams", "Telegraf", "TensorFlow I/O"];
 
 /// What the rounds of a job say.
 #[derive(Debug, Serialize)]
@@ -126,11 +124,12 @@ pub(crate) fn ratios(rounds: &Rounds) -> Vec<Ratio> {
         ),
         ("CPU a record: bridge / receiving and writing", bridge, Goal::AtMost(1.3)),
     ];
+    let peers = COMPARED.map(|(what, ours, peer, goal)| (what, pairs(ours, peer), goal));
     let ratio = |(what, values, goal): (&'static str, Vec<f64>, Goal)| {
         let ratio = Spread::of(values)?;
         Some(Ratio { what, ratio, goal, reached: goal.is_reached(ratio.median) })
     };
-    compared.into_iter().filter_map(ratio).collect()
+    compared.into_iter().chain(peers).filter_map(ratio).collect()
 }
 
 /// How long readings take at half load.
@@ -175,7 +174,7 @@ impl fmt::Display for Report {
             writeln!(f, "{:<37} {wall:>28} {cpu:>30} {peak_rss_mb:>8.0}", job.name())?;
         }
         for (peer, why) in &self.peers {
-            writeln!(f, "peer {peer:<32} {why:>28}")?;
+            writeln!(f, "peer {peer:<32} {why}")?;
         }
         writeln!(f)?;
         for Ratio { what, ratio: Spread { median, least, most, .. }, goal, reached } in &self.ratios {
@@ -230,17 +229,22 @@ mod tests {
             (Job::Preprocessor, vec![sample(100, 1.0), sample(100, 2.0)]),
             (Job::CopyJson, vec![sample(100, 0.5), sample(100, 1.0)]),
             (Job::Bridge, vec![sample(100, 4.0)]),
+            (Job::Telegraf, vec![sample(100, 40.0)]),
             (Job::Receive, vec![sample(100, 1.0)]),
             (Job::Produce, vec![sample(100, 3.0)]),
         ]);
         let ratios = ratios(&rounds);
-        assert_eq!(ratios.len(), 2, "what was not measured is not compared");
-        let [preprocessor, bridge] = &ratios[..] else { panic!("{ratios:?}") };
+        assert_eq!(ratios.len(), 3, "what was not measured is not compared");
+        let [preprocessor, bridge, telegraf] = &ratios[..] else { panic!("{ratios:?}") };
         assert_eq!(
             (preprocessor.ratio.least, preprocessor.ratio.most, preprocessor.reached),
             (0.5, 0.5, false)
         );
         assert_eq!((bridge.ratio.median, bridge.reached), (1.0, true));
+        assert_eq!(
+            (telegraf.what, telegraf.ratio.median, telegraf.reached),
+            ("bridge / Telegraf", 10.0, true)
+        );
     }
 
     #[test]
@@ -257,7 +261,7 @@ mod tests {
             jobs: JobReport::of(Job::Scorer, &rounds).into_iter().collect(),
             ratios: Vec::new(),
             latency: Some(LatencyReport::new(Some(200.0), 100.0, vec![latency], vec![latency])),
-            peers: PEERS.map(|it| (it, "not installed")).into(),
+            peers: BTreeMap::from([("Telegraf", "not installed".to_owned())]),
         };
         let text = report.to_string();
         for part in

@@ -18,23 +18,32 @@ use crate::latency;
 use crate::load::{Fleet, Readings, now_ms};
 use crate::machine::{Machine, commit, load};
 use crate::measure::{Extent, Moment, transactions, until_done};
+use crate::peers::{self, Peer};
 use crate::place::{PLAIN, Place};
 use crate::poisoned;
-use crate::report::{JobReport, LatencyReport, PEERS, Report, Rounds, ratios};
+use crate::report::{JobReport, LatencyReport, Report, Rounds, ratios};
 use crate::settings::Settings;
 
 /// The jobs of a round in the order of even rounds; odd ones go backwards.
-const ORDER: [Job; 10] = [
+const ORDER: [Job; 18] = [
     Job::ConsumeJson,
     Job::CopyJson,
     Job::Preprocessor,
+    Job::StreamsConvert,
     Job::ConsumeAvro,
     Job::CopyAvro,
     Job::Scorer,
+    Job::StreamsScore,
     Job::Trainer,
+    Job::LearnSmall,
+    Job::Tensorflow,
+    Job::LearnLarge,
+    Job::Fastavro,
+    Job::Keras,
     Job::Receive,
     Job::Produce,
     Job::Bridge,
+    Job::Telegraf,
 ];
 /// Time between two looks at the trainer, whose stages are short.
 const GLANCE: Duration = Duration::from_millis(5);
@@ -77,7 +86,8 @@ pub(crate) fn run(settings: &Settings, stop: &CancellationToken) -> Result<()> {
     let latency =
         settings.wants(Job::Latency).then(|| latency::measure(&mut place, &mut rounds)).transpose()?;
     let report = report(&place, commit, before, &rounds, latency);
-    let path = settings.dir.join("services.json");
+    let file = if settings.jobs.iter().any(|it| Peer::of(*it).is_some()) { "peers" } else { "services" };
+    let path = settings.dir.join(format!("{file}.json"));
     std::fs::write(&path, serde_json::to_string_pretty(&report)?)
         .with_context(|| format!("writing {}", path.display()))?;
     println!("\n{report}\nwritten to {}", path.display());
@@ -98,9 +108,11 @@ fn report(
         date: humantime::format_rfc3339_seconds(now).to_string(),
         machine: Machine::here(),
         load: [before, load()],
-        engines: match settings.engines {
-            Kind::Embedded => "embedded",
-            Kind::Real => "real",
+        engines: match (settings.engines, settings.peers.mosquitto) {
+            (Kind::Embedded, false) => "embedded",
+            (Kind::Real, false) => "real",
+            (Kind::Embedded, true) => "embedded, with mosquitto,",
+            (Kind::Real, true) => "real, with mosquitto,",
         },
         sizes: BTreeMap::from([
             ("cars", u64::from(settings.cars.get())),
@@ -112,7 +124,7 @@ fn report(
         jobs: rounds.iter().filter_map(|(job, rounds)| JobReport::of(*job, rounds)).collect(),
         ratios: ratios(rounds),
         latency,
-        peers: PEERS.map(|it| (it, "not installed")).into(),
+        peers: peers::state(settings, rounds),
     }
 }
 
@@ -162,12 +174,13 @@ fn measure(
         Job::Produce => produce(place, &name("produce"))?,
         Job::Bridge => bridge(place, &name("bridge"))?,
         Job::Latency => return Ok(Vec::new()),
+        peers => return peers::measure(place, peers, round, json, avro),
     };
     Ok(vec![(job, sample)])
 }
 
 /// What came out must be what went in.
-fn check(place: &Place, topic: &str, expected: u64) -> Result<()> {
+pub(crate) fn check(place: &Place, topic: &str, expected: u64) -> Result<()> {
     let found = Filled::count(&place.kafka, topic, &place.stop)?.records;
     ensure!(found == expected, "{topic} holds {found} records and not {expected}");
     Ok(())
@@ -230,7 +243,15 @@ fn scorer(place: &mut Place, name: &str, source: &Filled) -> Result<Sample> {
 
 /// The trainer until it has read, and until its model is published.
 fn trainer(place: &mut Place, name: &str, source: &Filled) -> Result<[Sample; 2]> {
-    let mut process = commands::trainer(place, name, &source.topic, source.records)?;
+    let process = commands::trainer(place, name, &source.topic, source.records)?;
+    let samples = learned(place, process)?;
+    let read = samples[0].records;
+    ensure!(read == source.records, "the trainer has read {read} of {} records", source.records);
+    Ok(samples)
+}
+
+/// Follows a trainer to its end.
+pub(crate) fn learned(place: &Place, mut process: Supervised) -> Result<[Sample; 2]> {
     let at = process.http().unwrap_or_default().to_owned();
     let client = reqwest::blocking::Client::new();
     let answer = |path: &str| {
@@ -249,7 +270,6 @@ fn trainer(place: &mut Place, name: &str, source: &Filled) -> Result<[Sample; 2]
         let records = value(&text, "telltale_trainer_records_total").filter(|it| has_read && *it > 0);
         records.map(|it| Ok((Moment::of(&process)?, it))).transpose()
     })?;
-    ensure!(records == source.records, "the trainer has read {records} of {} records", source.records);
     let mut peak = read;
     let end = place.until_each(GLANCE, "the model is published", || {
         let moment = Moment::of(&process)?;
@@ -268,7 +288,7 @@ fn value(metrics: &str, name: &str) -> Option<u64> {
 }
 
 /// Publishes the messages of a round; the broker holds them for a session that is there already.
-fn publish(place: &Place, name: &str, topic: &str) -> Result<()> {
+pub(crate) fn publish(place: &Place, name: &str, topic: &str) -> Result<()> {
     let Settings { messages, cars, seed, .. } = place.settings;
     let process = start_load(place, name, topic, &Fleet { cars, seed, messages, rate: None })?;
     place.finish(process).map(drop)
@@ -341,7 +361,8 @@ mod tests {
     fn every_job_is_in_a_round_or_named_beside_it() {
         use clap::ValueEnum as _;
         for job in Job::value_variants() {
-            let beside = [Job::TrainerReads, Job::Latency].contains(job);
+            let beside =
+                [Job::TrainerReads, Job::Latency, Job::TensorflowReads, Job::KerasReads].contains(job);
             assert_ne!(ORDER.contains(job), beside, "{job:?}");
         }
     }

@@ -7,6 +7,7 @@ use clap::Args;
 use telltale_testkit::engines::Kind;
 
 use crate::figures::Job;
+use crate::peers::{self, Peer};
 
 /// Settings of a bench.
 #[derive(Debug, Clone, Args)]
@@ -31,7 +32,7 @@ pub(crate) struct Settings {
     #[arg(long)]
     pub(crate) rate: Option<f64>,
 
-    /// What to measure, separated by commas [default: all]; `latency` is the whole pipeline
+    /// What to measure, separated by commas [default: all of ours]; `latency` is the whole pipeline
     #[arg(long, value_enum, value_delimiter = ',', value_name = "JOB")]
     pub(crate) jobs: Vec<Job>,
 
@@ -67,12 +68,19 @@ pub(crate) struct Settings {
     /// The program `telltale` [default: that of the same build]
     #[arg(long, default_value_os_t = beside(), value_name = "FILE")]
     pub(crate) program: PathBuf,
+
+    /// How programs of others are measured.
+    #[command(flatten)]
+    pub(crate) peers: peers::Flags,
 }
 
 impl Settings {
-    /// Whether a job is to be measured.
+    /// Whether a job is to be measured. Those of peers must be named and be installed: they take a machine's time.
     pub(crate) fn wants(&self, job: Job) -> bool {
-        self.jobs.is_empty() || self.jobs.contains(&job)
+        match Peer::of(job) {
+            Some(peer) => self.jobs.contains(&job) && peer.is_installed(&self.peers.peers),
+            None => self.jobs.is_empty() || self.jobs.contains(&job),
+        }
     }
 }
 
