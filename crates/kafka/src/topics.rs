@@ -1,6 +1,6 @@
 //! Creating, listing and describing topics.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
@@ -95,12 +95,11 @@ impl Topics {
         partitions: i32,
         replication: i32,
     ) -> Result<Vec<(&'static str, Created)>, Error> {
-        let created: Result<Vec<_>, _> =
-            ALL.iter().map(|it| Ok((it.name, self.create(it, partitions, replication)?))).collect();
+        let all: Vec<_> = ALL.iter().collect();
         let names: Vec<_> = ALL.iter().map(|it| it.name).collect();
-        let created = created?;
+        let created = self.create_together(&all, partitions, replication)?;
         wait_until_known(&self.kafka, &names, OPERATION, || self.brokers())?;
-        Ok(created)
+        Ok(names.into_iter().zip(created).collect())
     }
 
     /// The brokers there are, as host:port.
@@ -117,38 +116,67 @@ impl Topics {
     ///
     /// Returns an error when Kafka cannot be asked or refuses, or no broker answers for a partition in time.
     pub fn create(&self, spec: &TopicSpec, partitions: i32, replication: i32) -> Result<Created, Error> {
-        let count = if spec.partitioned { partitions } else { 1 };
-        let mut topic = NewTopic::new(spec.name, count, TopicReplication::Fixed(replication));
-        for (key, value) in spec.config {
-            topic = topic.set(key, value);
-        }
-        let attempt = format!("creating topic {}", spec.name);
-        let outcome =
-            wait(self.admin.create_topics([&topic], &options())).map_err(request(&self.kafka, &*attempt))?;
-        match outcome.into_iter().next() {
-            Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => {
-                let differences = self.compare(spec, count)?;
-                Ok(if differences.is_empty() { Created::Same } else { Created::Differs(differences) })
-            }
-            Some(Err((_, code))) => Err(request(&self.kafka, attempt)(KafkaError::AdminOp(code))),
-            Some(Ok(_)) | None => {
-                self.wait_until_led(spec.name, count)?;
-                Ok(Created::New)
-            }
-        }
+        let created = self.create_together(&[spec], partitions, replication)?;
+        Ok(created.into_iter().next().expect("one outcome a topic"))
+    }
+
+    /// As [`Topics::create`], in one request; outcomes in the order of `specs`.
+    fn create_together(
+        &self,
+        specs: &[&TopicSpec],
+        partitions: i32,
+        replication: i32,
+    ) -> Result<Vec<Created>, Error> {
+        let count = |spec: &TopicSpec| if spec.partitioned { partitions } else { 1 };
+        let topics: Vec<_> = specs
+            .iter()
+            .map(|spec| {
+                let topic = NewTopic::new(spec.name, count(spec), TopicReplication::Fixed(replication));
+                spec.config.iter().fold(topic, |topic, (key, value)| topic.set(key, value))
+            })
+            .collect();
+        let names: Vec<_> = specs.iter().map(|it| it.name).collect();
+        let failed = request(&self.kafka, format!("creating topic {}", names.join(", ")));
+        let outcomes = wait(self.admin.create_topics(&topics, &options())).map_err(failed)?;
+        let refused: HashMap<_, _> = outcomes.into_iter().filter_map(Result::err).collect();
+        let mut new = Vec::new();
+        let created: Result<Vec<_>, Error> = specs
+            .iter()
+            .map(|spec| match refused.get(spec.name) {
+                Some(RDKafkaErrorCode::TopicAlreadyExists) => {
+                    let differences = self.compare(spec, count(spec))?;
+                    Ok(if differences.is_empty() { Created::Same } else { Created::Differs(differences) })
+                }
+                Some(&code) => {
+                    let attempt = format!("creating topic {}", spec.name);
+                    Err(request(&self.kafka, attempt)(KafkaError::AdminOp(code)))
+                }
+                None => {
+                    new.push((spec.name, count(spec)));
+                    Ok(Created::New)
+                }
+            })
+            .collect();
+        self.wait_until_led(&new)?;
+        created
     }
 
     /// Waits until brokers answer for all partitions: Kafka says that a topic is created before its leaders know.
-    fn wait_until_led(&self, topic: &str, partitions: i32) -> Result<(), Error> {
+    fn wait_until_led(&self, topics: &[(&str, i32)]) -> Result<(), Error> {
+        if topics.is_empty() {
+            return Ok(());
+        }
         // This client may remember an earlier topic of the name, which has no partitions any more.
         let reader = Reader::open(&self.kafka, Isolation::Uncommitted)?;
         let deadline = Instant::now() + OPERATION;
-        for partition in 0..partitions {
-            while let Err(error) = reader.watermarks(topic, partition) {
-                if !error.is_passing() || Instant::now() >= deadline {
-                    return Err(error);
+        for &(topic, partitions) in topics {
+            for partition in 0..partitions {
+                while let Err(error) = reader.watermarks(topic, partition) {
+                    if !error.is_passing() || Instant::now() >= deadline {
+                        return Err(error);
+                    }
+                    thread::sleep(AGAIN);
                 }
-                thread::sleep(AGAIN);
             }
         }
         Ok(())

@@ -1,5 +1,6 @@
 //! Both versions of the client behind one shape, for devices: what happened on a connection, and what to ask of it.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
@@ -147,6 +148,7 @@ pub(crate) fn open(endpoint: &Endpoint, connect: Connect) -> (Requests, Loop) {
             }
             let (client, mut event_loop) = rumqttc::AsyncClient::new(options, connect.requests);
             event_loop.set_network_options(network);
+            event_loop.state.events = VecDeque::new();
             (Requests::V311(client), Loop { wire: Wire::V311(Box::new(event_loop)), plain, answered: false })
         }
         Version::V5 => {
@@ -167,7 +169,9 @@ pub(crate) fn open(endpoint: &Endpoint, connect: Connect) -> (Requests, Loop) {
                 let will = five::v5::LastWill::new(will.topic, will.payload, qos, will.retain, None);
                 options.set_last_will(will);
             }
-            let (client, event_loop) = rumqttc::v5::AsyncClient::new(options, connect.requests);
+            let (client, mut event_loop) = rumqttc::v5::AsyncClient::new(options, connect.requests);
+            // Room for a hundred events is made otherwise and used slot by slot, where a device has a handful at a time.
+            event_loop.state.events = VecDeque::new();
             (Requests::V5(client), Loop { wire: Wire::V5(Box::new(event_loop)), plain, answered: false })
         }
     }

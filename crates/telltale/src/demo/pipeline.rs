@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use telltale_kafka::topics::Topics;
+use telltale_kafka::topics::{Created, Topics};
 use telltale_kafka::{KafkaConfig, RegistryConfig};
 use telltale_service::{Address, Host, Running, Service, ServiceError};
 
@@ -61,8 +61,10 @@ impl Pipeline {
     /// Starts engines and services, all but the simulator.
     pub(crate) fn start(args: &DemoArgs, folder: &Folder, started: Instant) -> Result<Self, Error> {
         let reach = Reach::start(args, folder.engines())?;
-        Topics::open(&reach.kafka)?.create_all(i32::from(args.partitions), reach.replication)?;
-        let since = ends(&reach.kafka)?;
+        let topics = Topics::open(&reach.kafka)?.create_all(i32::from(args.partitions), reach.replication)?;
+        // Topics that have just been made end where they begin.
+        let all_new = topics.iter().all(|(_, created)| *created == Created::New);
+        let since = if all_new { Ends::new() } else { ends(&reach.kafka)? };
         let http = Address::On(SocketAddr::new(HERE, args.http_port));
         let host = Host::start(http, "--http-port", DRAIN).map_err(Error::Host)?;
         let control = host.service("demo");
@@ -114,7 +116,14 @@ impl Pipeline {
     pub(crate) fn launch_simulator(&mut self, args: &DemoArgs, ledger: &Path) -> Result<Service, Error> {
         let (cars, rate) = (args.cars.to_string(), args.rate.to_string());
         let (seed, ledger) = (args.seed.to_string(), text(ledger));
-        let own = flags(&[("--cars", &cars), ("--rate", &rate), ("--seed", &seed), ("--ledger", &ledger)]);
+        let ramp_up = format!("{}ms", ramp_up(args).as_millis());
+        let own = flags(&[
+            ("--cars", &cars),
+            ("--rate", &rate),
+            ("--ramp-up", &ramp_up),
+            ("--seed", &seed),
+            ("--ledger", &ledger),
+        ]);
         let simulator = [&self.reach.mqtt_flags[..], &own, &self.reach.simulator_flags].concat();
         self.launch("simulator", parse::<telltale_simulator::Config>(&simulator)?, telltale_simulator::run);
         Ok(self.services.last().expect("it was launched just now").service().clone())
@@ -239,11 +248,16 @@ impl Stopping {
     }
 }
 
-/// Readings the first model learns from: those of the first four seconds, as far as that is neither too few to
+/// Time over which the cars connect: a thousand a second, and all within two.
+fn ramp_up(args: &DemoArgs) -> Duration {
+    Duration::from_millis(u64::from(args.cars)).clamp(Duration::from_millis(100), Duration::from_secs(2))
+}
+
+/// Readings the first model learns from: those of the first three seconds, as far as that is neither too few to
 /// learn from nor more than are learnt from in a second.
 fn first_rows(args: &DemoArgs) -> u64 {
-    let four_seconds = f64::from(args.cars) * args.rate * 4.0;
-    (four_seconds as u64).clamp(300, 8_000)
+    let three_seconds = f64::from(args.cars) * args.rate * 3.0;
+    (three_seconds as u64).clamp(300, 8_000)
 }
 
 /// Counts SIGINT and SIGTERM from now on.
