@@ -74,8 +74,9 @@ impl Times {
     fn of(mut times: Vec<Duration>) -> Option<Self> {
         times.sort_unstable();
         let ms = |it: &Duration| it.as_secs_f64() * 1000.0;
+        let most = ms(times.last()?);
         let rank = |hundredths: usize| ms(&times[(times.len() * hundredths).div_ceil(100).max(1) - 1]);
-        Some(Self { count: times.len(), p50: rank(50), p99: rank(99), most: ms(times.last()?) })
+        Some(Self { count: times.len(), p50: rank(50), p99: rank(99), most })
     }
 }
 
