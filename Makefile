@@ -1,7 +1,7 @@
 # Telltale's commands; `make help` lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo engines up down status build test test-engines soak check check-deploy images bench bench-quick bench-kernels bench-services bench-peers fuzz fmt tools
+.PHONY: help demo engines up down status build test test-engines soak check check-deploy images bench bench-quick bench-kernels bench-services bench-peers bench-scale fuzz fmt tools
 
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -101,6 +101,10 @@ bench-services: build ## Measure the services beside librdkafka and rumqttc alon
 bench-peers: build ## Measure beside Telegraf, Kafka Streams, Keras; crates/testkit/peers/install.sh first (ARGS="--mosquitto")
 	@$(CARGO) build --release --workspace --example bench
 	@$(TARGET)/release/examples/bench --dir $(TARGET)/bench --jobs $(PEER_JOBS) $(ARGS)
+
+bench-scale: build ## Measure what changes with cars, workers, partitions, bytes, new models, connections (ARGS="--parts cars,swap")
+	@$(CARGO) build --release --workspace --example bench
+	@$(TARGET)/release/examples/bench scale --dir $(TARGET)/bench $(ARGS)
 
 fuzz: ## Fuzz what reads the bytes of strangers; without ARGS lists the targets (ARGS="avro --for 60s")
 	@./fuzz/run.sh $(ARGS)

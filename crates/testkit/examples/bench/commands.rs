@@ -9,7 +9,7 @@ use crate::place::{PLAIN, Place, TABLE};
 const CARS: &str = include_str!("../../../preprocessor/pipeline.toml");
 
 /// The cars' pipeline between other topics.
-fn pipeline(source: &str, target: &str, windows: &str) -> Result<String> {
+pub(crate) fn pipeline(source: &str, target: &str, windows: &str) -> Result<String> {
     let mut text = CARS.to_owned();
     let names = [
         ("source = \"sensor-data\"", format!("source = \"{source}\"")),
@@ -43,6 +43,17 @@ pub(crate) struct Preprocessor {
 impl Preprocessor {
     /// Starts one that reads `source`.
     pub(crate) fn start(place: &mut Place, name: &str, source: &str, http: bool) -> Result<Self> {
+        Self::of(place, name, source, http, pipeline)
+    }
+
+    /// As [`Preprocessor::start`], with a pipeline of its own.
+    pub(crate) fn of(
+        place: &mut Place,
+        name: &str,
+        source: &str,
+        http: bool,
+        pipeline: fn(&str, &str, &str) -> Result<String>,
+    ) -> Result<Self> {
         let clean = place.topic(&format!("{name}-clean"), PLAIN)?;
         let windows = place.topic(&format!("{name}-windows"), TABLE)?;
         let file = format!("{name}.toml");
@@ -55,6 +66,7 @@ impl Preprocessor {
             ("--group", &group),
             ("--identity", &group),
         ]);
+        let flags = [flags, place.work.clone()].concat();
         let process = place.service("preprocessor", name, flags, http)?;
         Ok(Self { process, group, clean, windows })
     }
@@ -85,6 +97,7 @@ impl Scorer {
             ("--group", &group),
             ("--identity", &group),
         ]);
+        let flags = [flags, place.work.clone()].concat();
         let process = place.service("scorer", name, flags, http)?;
         Ok(Self { process, group, predictions })
     }

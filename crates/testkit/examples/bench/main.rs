@@ -23,6 +23,7 @@ mod poisoned;
 mod process;
 mod report;
 mod rounds;
+mod scale;
 mod settings;
 
 use std::process::ExitCode;
@@ -44,9 +45,11 @@ struct Cli {
     settings: Settings,
 }
 
-/// What the bench starts as processes of its own, from the same program.
+/// What else it does: `scale`, and what it starts as processes of its own, from the same program.
 #[derive(Debug, Subcommand)]
 enum Part {
+    /// Measures what changes with cars, workers, partitions and bytes, and what new models, connections and a long log take
+    Scale(Box<scale::Scale>),
     /// Reads a topic and does nothing with it
     #[command(hide = true)]
     Consume(bare::Consume),
@@ -67,12 +70,13 @@ enum Part {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match cli.part {
+        Some(Part::Scale(it)) => until_asked_to_end(|stop| it.run(stop)),
         Some(Part::Consume(it)) => it.run(),
         Some(Part::Copy(it)) => it.run(),
         Some(Part::Produce(it)) => it.run(),
         Some(Part::Receive(it)) => it.run(),
         Some(Part::Load(it)) => it.run(),
-        None => bench(&cli.settings),
+        None => until_asked_to_end(|stop| rounds::run(&cli.settings, stop)),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -83,7 +87,9 @@ fn main() -> ExitCode {
     }
 }
 
-fn bench(settings: &Settings) -> anyhow::Result<()> {
+fn until_asked_to_end(
+    work: impl FnOnce(&tokio_util::sync::CancellationToken) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -91,7 +97,7 @@ fn bench(settings: &Settings) -> anyhow::Result<()> {
         .context("starting threads")?;
     // Processes are in groups of their own and outlive a bench that just dies.
     let stop = asked_to_end(&runtime);
-    rounds::run(settings, &stop)
+    work(&stop)
 }
 
 #[cfg(test)]
@@ -105,5 +111,7 @@ mod tests {
         Cli::command().debug_assert();
         let cli = Cli::try_parse_from(["bench", "--readings", "300000", "--readings", "5000000"]).unwrap();
         assert_eq!((cli.settings.readings, cli.part.is_none()), (5_000_000, true));
+        let scale = ["bench", "scale", "--dir", "a", "--parts", "cars,swap", "--dir", "b"];
+        let Some(Part::Scale(_)) = Cli::try_parse_from(scale).unwrap().part else { panic!("no scale") };
     }
 }

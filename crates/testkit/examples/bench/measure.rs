@@ -89,7 +89,7 @@ pub(crate) fn transactions(
 }
 
 /// The offsets of a group; none while it is being made.
-fn committed(group: &Group, topic: &str) -> Result<BTreeMap<i32, i64>> {
+pub(crate) fn committed(group: &Group, topic: &str) -> Result<BTreeMap<i32, i64>> {
     match group.committed(topic) {
         Err(error) if error.is_passing() => Ok(BTreeMap::new()),
         other => Ok(other?),

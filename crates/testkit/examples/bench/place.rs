@@ -40,6 +40,8 @@ pub(crate) struct Place {
     pub(crate) folder: PathBuf,
     /// Ends everything early.
     pub(crate) stop: CancellationToken,
+    /// More flags for preprocessors and scorers: how they work.
+    pub(crate) work: Vec<String>,
     /// What the names of this run begin with.
     pub(crate) id: String,
     topics: Topics,
@@ -82,6 +84,7 @@ impl Place {
             mqtt,
             folder,
             stop: stop.clone(),
+            work: Vec::new(),
             id: format!("bench-{seconds:x}"),
             topics: Topics::open(&kafka)?,
             kafka,

@@ -87,7 +87,8 @@ pub(crate) enum Goal {
 }
 
 impl Goal {
-    fn is_reached(self, value: f64) -> bool {
+    /// Whether it is.
+    pub(crate) fn is_reached(self, value: f64) -> bool {
         match self {
             Self::AtLeast(least) => value >= least,
             Self::AtMost(most) => value <= most,

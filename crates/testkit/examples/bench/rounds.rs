@@ -232,7 +232,8 @@ fn preprocessor(place: &mut Place, name: &str, source: &Filled, keep: bool) -> R
     Ok((sample, it.clean))
 }
 
-fn scorer(place: &mut Place, name: &str, source: &Filled) -> Result<Sample> {
+/// A scorer, until each reading has its prediction.
+pub(crate) fn scorer(place: &mut Place, name: &str, source: &Filled) -> Result<Sample> {
     let mut it = Scorer::start(place, name, &source.topic, false)?;
     let sample = transactions(place, &mut it.process, &it.group, source)?;
     place.end(it.process)?;
@@ -242,7 +243,7 @@ fn scorer(place: &mut Place, name: &str, source: &Filled) -> Result<Sample> {
 }
 
 /// The trainer until it has read, and until its model is published.
-fn trainer(place: &mut Place, name: &str, source: &Filled) -> Result<[Sample; 2]> {
+pub(crate) fn trainer(place: &mut Place, name: &str, source: &Filled) -> Result<[Sample; 2]> {
     let process = commands::trainer(place, name, &source.topic, source.records)?;
     let samples = learned(place, process)?;
     let read = samples[0].records;
@@ -283,7 +284,7 @@ pub(crate) fn learned(place: &Place, mut process: Supervised) -> Result<[Sample;
 }
 
 /// The value of a metric without labels, in what a service tells a scraper.
-fn value(metrics: &str, name: &str) -> Option<u64> {
+pub(crate) fn value(metrics: &str, name: &str) -> Option<u64> {
     metrics.lines().find_map(|it| it.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
 }
 
