@@ -12,6 +12,7 @@ mod bare;
 mod commands;
 mod figures;
 mod filled;
+mod kernels;
 mod latency;
 mod load;
 mod machine;
@@ -44,9 +45,11 @@ struct Cli {
     settings: Settings,
 }
 
-/// What the bench starts as processes of its own, from the same program.
+/// The kernels' layer, and what the bench starts as processes of its own, from the same program.
 #[derive(Debug, Subcommand)]
 enum Part {
+    /// Runs the benches of the hot paths and writes their tables as JSON
+    Kernels(kernels::Kernels),
     /// Reads a topic and does nothing with it
     #[command(hide = true)]
     Consume(bare::Consume),
@@ -67,6 +70,7 @@ enum Part {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match cli.part {
+        Some(Part::Kernels(it)) => it.run(),
         Some(Part::Consume(it)) => it.run(),
         Some(Part::Copy(it)) => it.run(),
         Some(Part::Produce(it)) => it.run(),
