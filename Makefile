@@ -1,7 +1,7 @@
 # Telltale's commands; `make help` lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo engines up down status build test test-engines soak check check-deploy images bench bench-quick bench-kernels bench-services bench-peers bench-scale fuzz fmt tools
+.PHONY: help demo engines up down status build test test-engines soak check check-deploy images bench bench-quick bench-kernels bench-services bench-peers bench-scale counts flames fuzz fmt tools
 
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -89,7 +89,8 @@ bench-quick: ## The same in under ten minutes after the build, with smaller coun
 
 # Not --benches, which would compile every crate's unit tests once more.
 bench-kernels: tools ## Measure the hot paths against the naive ways (ARGS=PART_OF_A_NAME)
-	$(CARGO) bench --workspace --bench '*' -- $(ARGS)
+	@$(CARGO) build --release --workspace --example bench
+	@$(TARGET)/release/examples/bench kernels --dir $(TARGET)/bench -- $(CARGO) bench --workspace --bench '*' -- $(ARGS)
 
 PEER_JOBS := preprocessor,streams-convert,scorer,streams-score,bridge,telegraf,trainer,learn-small,tensorflow,learn-large,fastavro,keras
 
@@ -105,6 +106,17 @@ bench-peers: build ## Measure beside Telegraf, Kafka Streams, Keras; crates/test
 bench-scale: build ## Measure what changes with cars, workers, partitions, bytes, new models, connections (ARGS="--parts cars,swap")
 	@$(CARGO) build --release --workspace --example bench
 	@$(TARGET)/release/examples/bench scale --dir $(TARGET)/bench $(ARGS)
+
+# What the system has, or else what deploy/check/tools.sh has installed.
+COUNTING := PATH="$$PATH:$${TELLTALE_TOOLS:-$$HOME/.cache/telltale/tools}/bin"
+
+counts: tools ## Count the instructions of the hot loops; fails beyond 5 % of testdata/bench/counts.json (ARGS=--accept, ARGS=PART_OF_A_NAME)
+	@$(CARGO) build --release --workspace --example counts
+	@$(COUNTING) $(TARGET)/release/examples/counts --dir $(TARGET)/counts $(ARGS)
+
+flames: build ## Draw a flame graph of each service into docs/flames, and tell what a record costs by stage (ARGS="--services scorer")
+	@$(CARGO) build --release --workspace --example bench --example flames
+	@./deploy/flames.sh $(TARGET)/release/examples/flames --dir $(TARGET)/flames $(ARGS)
 
 fuzz: ## Fuzz what reads the bytes of strangers; without ARGS lists the targets (ARGS="avro --for 60s")
 	@./fuzz/run.sh $(ARGS)

