@@ -69,7 +69,7 @@ check: tools ## Check format, lints, licences, documentation, architecture
 	else \
 		echo "cargo-deny is not installed, so licences and banned crates were not checked: cargo install --locked cargo-deny"; \
 	fi
-	$(CARGO) test --release --package telltale-testkit --test architecture
+	$(CARGO) test --release --workspace --test architecture
 
 check-deploy: ## Check charts, Terraform and scripts, offline; deploy/check/tools.sh cluster installs what it needs (ARGS=PART)
 	@./deploy/check.sh $(ARGS)

@@ -116,8 +116,11 @@ fn subscribe(mqtt: &MqttConfig) -> Result<(), Fault> {
     })
 }
 
+/// How a client connects with settings.
+type Connecting = fn(&MqttConfig) -> Result<(), Fault>;
+
 /// Each client in each version.
-const CLIENTS: [(&str, fn(&MqttConfig) -> Result<(), Fault>); 4] =
+const CLIENTS: [(&str, Connecting); 4] =
     [("3.1.1", publish), ("5", publish), ("3.1.1", subscribe), ("5", subscribe)];
 
 #[test]

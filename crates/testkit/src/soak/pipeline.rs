@@ -1,13 +1,13 @@
 //! Everything a soak runs: engines, links, services, cars; and what a fault does to them.
 
 mod deletion;
+mod topics;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use telltale_kafka::topics::Topics;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
@@ -18,7 +18,6 @@ use super::plan::{Fault, Kind, Link, Service};
 use super::poison::Poison;
 use super::ports::Ports;
 use super::process::Supervised;
-use super::scenario::Scenario;
 use super::settings::Settings;
 use super::trouble::Trouble;
 use super::usage::Courses;
@@ -144,26 +143,6 @@ impl Pipeline {
     #[must_use]
     pub fn check_poison(&self) -> (u64, Vec<String>) {
         self.poison.as_ref().map(|it| it.check(&self.kafka())).unwrap_or_default()
-    }
-
-    /// With fewer copies than brokers, the death of one would end more than itself.
-    fn check_copies(&self) -> Result<()> {
-        let brokers = self.machines.addresses.kafka.len();
-        let outage = self.settings.scenario == Scenario::Outage;
-        ensure!(
-            !outage || brokers == 1,
-            "an outage is one of all brokers, and faults strike {brokers} by turns"
-        );
-        for topic in Topics::open(&self.kafka())?.list()? {
-            let (name, copies) = (topic.name, topic.replication);
-            ensure!(copies == brokers, "{name} has {copies} copies on {brokers} brokers");
-        }
-        Ok(())
-    }
-
-    fn create_topics(&self) -> Result<()> {
-        let (partitions, kafka) = (self.settings.partitions.to_string(), self.kafka().bootstrap);
-        self.telltale(&["topics", "create", "--partitions", &partitions, "--kafka", &kafka])
     }
 
     /// What a service has logged so far.

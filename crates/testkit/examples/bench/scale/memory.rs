@@ -1,7 +1,7 @@
 //! Memory of a process over time.
 
 use std::fs;
-use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -26,14 +26,14 @@ fn resident(status: &str) -> Option<u64> {
 /// Looks at a process until it is asked what it saw, or the process ends.
 #[derive(Debug)]
 pub(super) struct Watched {
-    stop: Sender<()>,
+    stop: SyncSender<()>,
     thread: JoinHandle<Vec<(f64, u64)>>,
 }
 
 impl Watched {
     /// Begins to look.
     pub(super) fn start(pid: u32) -> Result<Self> {
-        let (stop, stopped) = mpsc::channel();
+        let (stop, stopped) = mpsc::sync_channel(1);
         let thread = std::thread::Builder::new().name("memory".to_owned()).spawn(move || {
             let (began, mut seen) = (Instant::now(), Vec::new());
             while let Some(kb) = resident_kb(pid) {
