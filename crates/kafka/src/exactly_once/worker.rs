@@ -153,6 +153,7 @@ impl<S: Step> Worker<'_, S> {
             Ok(message) => held.push(&message),
             Err(error) => errors.push(error),
         });
+        self.has_erred |= !errors.is_empty();
         errors.into_iter().try_for_each(|it| self.consumer_error(it))?;
         Ok(self.held.len() - before)
     }

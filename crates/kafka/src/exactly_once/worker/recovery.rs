@@ -116,7 +116,6 @@ impl<S: Step> Worker<'_, S> {
     }
 
     pub(super) fn consumer_error(&mut self, error: KafkaError) -> Result<(), Error<S::Error>> {
-        self.has_erred = true;
         match &error {
             KafkaError::MessageConsumptionFatal(_) => Err(self.fatal("consuming", error)),
             KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset)
