@@ -26,6 +26,8 @@ use rdkafka::bindings::{
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 
+use crate::client::REQUEST;
+
 /// Most messages of one take: enough that a call costs nothing, few enough that a limit on bytes is kept nearly.
 const MOST: usize = 512;
 
@@ -66,7 +68,37 @@ impl<C: ConsumerContext> Intake<C> {
     ///
     /// Returns what librdkafka has against it.
     pub(crate) fn assign(&self, partitions: &TopicPartitionList) -> KafkaResult<()> {
+        self.unassign()?;
         self.queue.assign(&self.consumer, partitions)
+    }
+
+    /// Reads nothing any more.
+    ///
+    /// # Errors
+    ///
+    /// Returns what librdkafka has against it.
+    pub(crate) fn unassign(&self) -> KafkaResult<()> {
+        let read = self.consumer.assignment()?;
+        if read.count() == 0 {
+            return Ok(());
+        }
+        self.consumer.unassign()?;
+        // librdkafka ends the forwarding of a partition where it stops to read it, which is some time after it was told to; a
+        // forwarding for the next assignment must not come before. The answer to this call, a refusal, comes behind the stop.
+        self.consumer.seek_partitions(read, REQUEST).map(|_| ())
+    }
+
+    /// Goes on at the offsets of `partitions`, which are being read; what was fetched before is dropped.
+    ///
+    /// # Errors
+    ///
+    /// Returns what librdkafka has against it, or that it did not answer in time.
+    pub(crate) fn seek(&self, partitions: TopicPartitionList) -> KafkaResult<()> {
+        if partitions.count() == 0 {
+            return Ok(());
+        }
+        let outcome = self.consumer.seek_partitions(partitions, REQUEST)?;
+        outcome.elements().iter().try_for_each(|it| it.error())
     }
 
     /// Lets librdkafka rebalance and report, for at most `wait`.
@@ -127,7 +159,7 @@ unsafe impl Send for Queue {}
 unsafe impl Sync for Queue {}
 
 impl Queue {
-    /// Forwards `partitions` to this queue and has `consumer` read them.
+    /// Forwards `partitions` to this queue and has `consumer`, which reads nothing, read them.
     ///
     /// In this order: what is fetched before the forwarding would come through the consumer's own queue.
     pub(crate) fn assign<C: ConsumerContext>(
@@ -276,3 +308,7 @@ unsafe fn bytes<'a>(start: *const u8, length: usize) -> Option<&'a [u8]> {
     // SAFETY: as the caller vouches.
     (!start.is_null()).then(|| unsafe { std::slice::from_raw_parts(start, length) })
 }
+
+#[cfg(test)]
+#[path = "intake_tests.rs"]
+mod tests;

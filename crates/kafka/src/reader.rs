@@ -290,7 +290,7 @@ impl Reader {
     }
 
     fn unassign(&self) {
-        if let Err(error) = self.consumer().unassign() {
+        if let Err(error) = self.intake.unassign() {
             warn!(%error, "cannot end an assignment");
         }
     }

@@ -12,6 +12,7 @@ use rdkafka::bindings::rd_kafka_resp_err_t;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::{ClientContext, Offset, Statistics, TopicPartitionList};
 use tracing::{info, warn};
 
@@ -45,6 +46,8 @@ pub(super) struct Membership {
     group: String,
     changes: Mutex<Vec<Change>>,
     reachable: AtomicBool,
+    /// Where reading began, unless at the first record there is: the position until one is taken.
+    begun: Mutex<HashMap<TopicPartition, i64>>,
     /// Where messages wait; set before anything is polled.
     queue: OnceLock<Weak<Queue>>,
 }
@@ -70,7 +73,18 @@ impl Membership {
         self.log.take_refusal()
     }
 
+    /// Reading begins `at` these positions.
+    pub(super) fn begins(&self, at: &TopicPartitionList) {
+        let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        begun.clear();
+        begun.extend(at.elements().iter().filter_map(|it| match it.offset() {
+            Offset::Offset(offset) => Some((place(it), offset)),
+            _ => None,
+        }));
+    }
+
     fn assign(&self, consumer: &BaseConsumer<Self>, at: &TopicPartitionList) -> KafkaResult<()> {
+        self.begins(at);
         match self.queue.get().and_then(Weak::upgrade) {
             Some(queue) => queue.assign(consumer, at),
             // The consumer is being dropped, and nothing is read any more.
@@ -96,20 +110,19 @@ impl ClientContext for Membership {
         let up = statistics.brokers.values().any(|it| it.nodeid >= 0 && it.state == "UP");
         self.reachable.store(up, Ordering::Relaxed);
         let mut lags = Vec::new();
+        let begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
         for topic in statistics.topics.values() {
             let name: Arc<str> = topic.topic.as_str().into();
             for partition in topic.partitions.values().filter(|it| it.desired && it.ls_offset >= 0) {
-                // The next offset to fetch lies behind control records, which the application never sees.
-                let at = match partition.fetchq_cnt {
-                    0 => partition.next_offset.max(partition.app_offset),
-                    _ => partition.app_offset,
+                let place = TopicPartition { topic: Arc::clone(&name), partition: partition.partition };
+                let at = match (partition.fetchq_cnt, partition.app_offset) {
+                    // The next offset to fetch lies behind control records, which the application never sees.
+                    (0, at) => partition.next_offset.max(at),
+                    (_, ..0) => begun.get(&place).copied().unwrap_or(partition.lo_offset),
+                    (_, at) => at,
                 };
                 if at >= 0 {
-                    let lag = (partition.ls_offset - at).max(0);
-                    lags.push((
-                        TopicPartition { topic: Arc::clone(&name), partition: partition.partition },
-                        lag,
-                    ));
+                    lags.push((place, (partition.ls_offset - at).max(0)));
                 }
             }
         }
@@ -136,12 +149,6 @@ impl ConsumerContext for Membership {
             if let Err(error) = self.assign(consumer, &at) {
                 warn!(group = self.group, %error, "cannot take over partitions, will try again");
                 positioned = false;
-            }
-            if !positioned {
-                // Nothing read from here counts before the positions are known.
-                if let Err(error) = consumer.pause(&at) {
-                    warn!(group = self.group, %error, "cannot pause partitions");
-                }
             }
             // The group's answer has just come; the statistics, which tell from then on, may not have come at all yet.
             self.reachable.store(true, Ordering::Relaxed);
@@ -195,6 +202,7 @@ pub(super) fn join(
         group: config.group.clone(),
         changes: Mutex::default(),
         reachable: AtomicBool::new(false),
+        begun: Mutex::default(),
         queue: OnceLock::new(),
     };
     let consumer: GroupConsumer = client
@@ -238,6 +246,9 @@ pub(super) fn at(
 }
 
 fn named(list: &TopicPartitionList) -> Vec<TopicPartition> {
-    let elements = list.elements();
-    elements.iter().map(|it| TopicPartition { topic: it.topic().into(), partition: it.partition() }).collect()
+    list.elements().iter().map(place).collect()
+}
+
+fn place(element: &TopicPartitionListElem<'_>) -> TopicPartition {
+    TopicPartition { topic: element.topic().into(), partition: element.partition() }
 }

@@ -90,11 +90,6 @@ impl Standing {
         self.settled = true;
     }
 
-    /// The consumer may stand elsewhere than where the group's offsets say.
-    pub(super) fn unpositioned(&mut self) {
-        self.positioned = false;
-    }
-
     /// The consumer was put where the group's offsets say.
     pub(super) fn positioned(&mut self) {
         self.positioned = true;

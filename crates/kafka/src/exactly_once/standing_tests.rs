@@ -108,7 +108,7 @@ impl World {
                 let next = self.committed[&it];
                 self.write(BTreeMap::from([(it, vec![next, next + 1])]));
             }
-            // Consumers that do not stand where they should are paused.
+            // Nothing is taken of a consumer that does not stand where it should.
             Event::Fetch(it) if ours.contains(&it) && self.standing.is_positioned() => {
                 let next = self.consumer.get_mut(&it).unwrap();
                 self.held.entry(it).or_default().push(*next);

@@ -7,12 +7,10 @@ use std::time::{Duration, Instant};
 
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::KafkaError;
-use rdkafka::{Offset, TopicPartitionList};
 use telltale_records::Outgoing;
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
 
-use super::assignment::{Change, GroupConsumer, GroupIntake, at, join};
+use super::assignment::{Change, GroupConsumer, GroupIntake, join};
 use super::held::Held;
 use super::metrics::{OutcomeLabel, TopicLabel};
 use super::refusals::Refusals;
@@ -48,14 +46,12 @@ pub(super) fn run<S: Step>(
         standing: Standing::new(),
         joined: false,
         waiting: true,
-        paused: None,
         held: Held::default(),
         out: Outgoing::new(),
         refusals: Refusals::default(),
         backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(10)),
         retry_at: Instant::now(),
         began: Instant::now(),
-        has_erred: false,
         health: None,
     };
     worker.work()
@@ -77,8 +73,6 @@ struct Worker<'a, S> {
     joined: bool,
     /// Whether the step asked to wait.
     waiting: bool,
-    /// Whether the partitions are paused; `None` after an assignment, when librdkafka may have changed it.
-    paused: Option<bool>,
     held: Held,
     out: Outgoing,
     refusals: Refusals,
@@ -86,9 +80,6 @@ struct Worker<'a, S> {
     retry_at: Instant,
     /// When the newest transaction began.
     began: Instant,
-    /// Whether a partition gave an error: librdkafka's call for batches takes it for a record, so that a partition that is
-    /// paused then goes on behind one that was never read.
-    has_erred: bool,
     /// What the step was told last: `Some("")` is ready.
     health: Option<String>,
 }
@@ -99,11 +90,9 @@ impl<S: Step> Worker<'_, S> {
         while !self.stop.is_cancelled() {
             self.absorb_changes();
             if !self.prepare()? {
-                self.pause();
                 self.serve(POLL)?;
                 continue;
             }
-            self.resume();
             self.gather()?;
             if self.held.is_empty() || self.stop.is_cancelled() {
                 continue;
@@ -153,7 +142,6 @@ impl<S: Step> Worker<'_, S> {
             Ok(message) => held.push(&message),
             Err(error) => errors.push(error),
         });
-        self.has_erred |= !errors.is_empty();
         errors.into_iter().try_for_each(|it| self.consumer_error(it))?;
         Ok(self.held.len() - before)
     }
@@ -179,7 +167,6 @@ impl<S: Step> Worker<'_, S> {
             self.joined = true;
             match change {
                 Change::Assigned { partitions, positioned } => {
-                    self.paused = None;
                     self.standing.assigned(partitions, positioned);
                 }
                 Change::Revoked(partitions) => {
@@ -265,36 +252,5 @@ impl<S: Step> Worker<'_, S> {
         outcome: &'static str,
     ) -> impl std::ops::Deref<Target = prometheus_client::metrics::counter::Counter> {
         self.metrics.transactions.get_or_create(&OutcomeLabel { outcome })
-    }
-
-    fn pause(&mut self) {
-        if self.paused != Some(true) {
-            if std::mem::take(&mut self.has_erred) {
-                self.standing.unpositioned();
-            }
-            self.switch("pause", |consumer, partitions| consumer.pause(partitions));
-            self.paused = Some(true);
-        }
-    }
-
-    fn resume(&mut self) {
-        if self.paused != Some(false) {
-            self.switch("resume", |consumer, partitions| consumer.resume(partitions));
-            self.paused = Some(false);
-        }
-    }
-
-    fn switch(
-        &self,
-        what: &str,
-        switch: impl Fn(&GroupConsumer, &TopicPartitionList) -> Result<(), KafkaError>,
-    ) {
-        let partitions = self.standing.partitions();
-        if partitions.is_empty() {
-            return;
-        }
-        if let Err(error) = switch(self.consumer(), &at(partitions, |_| Offset::Invalid)) {
-            warn!(worker = self.index, %error, "cannot {what} partitions");
-        }
     }
 }

@@ -81,15 +81,16 @@ impl<S: Step> Worker<'_, S> {
 
     /// After a doubtful outcome: reads where the group stands and goes there.
     fn find_positions(&mut self) -> bool {
-        let found = committed(self.consumer(), self.standing.partitions(), REQUEST)
-            .and_then(|positions| self.intake.assign(&positions).map(|()| positions));
+        let found = committed(self.consumer(), self.standing.partitions(), REQUEST).and_then(|positions| {
+            self.consumer().context().begins(&positions);
+            debug!(worker = self.index, ?positions, "positions read again");
+            self.intake.seek(positions)
+        });
         match found {
-            Ok(positions) => {
-                debug!(worker = self.index, ?positions, "positions read again");
+            Ok(()) => {
                 // What is held may be committed already; what is not comes again.
                 self.held.clear();
                 self.refusals.clear();
-                self.paused = None;
                 self.standing.positioned();
                 true
             }
