@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs the programs that `make bench-peers` measures beside ours, each pinned, into a folder of their own.
 #
-#   usage: install.sh [streams] [python] [telegraf] [mosquitto]      all of them if none is named
+#   usage: install.sh [streams] [python] [telegraf] [mosquitto]      all of these if none is named
+#          install.sh torch                                           PyTorch, 5 GB more
 #   TELLTALE_PEERS is the folder [~/.cache/telltale/peers]: 1.5 GB. Needed: Java 17 and Maven; Python 3.11; Go; Debian's apt-get.
 #   `streams` scores with what `python` makes of the model.
 set -euo pipefail
@@ -20,6 +21,11 @@ streams() {
 python() {
     python3 -m venv "$into/python"
     "$into/python/bin/pip" install --quiet --requirement "$here/keras/requirements.txt"
+}
+
+torch() {
+    python3 -m venv "$into/torch"
+    "$into/torch/bin/pip" install --quiet --requirement "$here/torch/requirements.txt"
 }
 
 # With the plugins of its part alone: all of them would compile for half an hour.
@@ -43,7 +49,7 @@ mosquitto() {
 for peer in "${@:-all}"; do
     case $peer in
         all) streams && python && telegraf && mosquitto ;;
-        streams | python | telegraf | mosquitto) "$peer" ;;
+        streams | python | telegraf | mosquitto | torch) "$peer" ;;
         *) echo "install.sh: $peer is not known" >&2 && exit 2 ;;
     esac
 done
