@@ -18,7 +18,7 @@ use crate::client::{self, Log, REQUEST, positions, request};
 use crate::config::KafkaConfig;
 use crate::denial::{denied, is_denial};
 use crate::error::{Error, passing};
-use crate::intake::Intake;
+use crate::intake::{Intake, Message};
 
 /// Most records handed on at once.
 const BATCH_RECORDS: usize = 4096;
@@ -60,6 +60,7 @@ pub enum Followed<'a> {
 pub struct Reader {
     intake: Intake<Log>,
     kafka: KafkaConfig,
+    push: fn(&mut Batch, &Message<'_>),
 }
 
 impl Reader {
@@ -95,7 +96,16 @@ impl Reader {
         let consumer: BaseConsumer<Log> = client
             .create_with_context(Log::default())
             .map_err(|source| Error::Client { purpose: "reader", source })?;
-        Ok(Self { intake: Intake::new(consumer), kafka: kafka.clone() })
+        Ok(Self { intake: Intake::new(consumer), kafka: kafka.clone(), push: client::push })
+    }
+
+    /// Leaves headers out of what is read: librdkafka takes them apart only where somebody looks at them.
+    #[must_use]
+    pub fn without_headers(mut self) -> Self {
+        self.push = |batch, message| {
+            batch.push(message.offset(), message.timestamp_ms(), message.key(), message.value(), []);
+        };
+        self
     }
 
     /// The partition numbers of `topic`, ascending.
@@ -169,7 +179,7 @@ impl Reader {
                 _ if ended || flow.is_break() => {}
                 Ok(message) if message.offset() >= to => ended = true,
                 Ok(message) => {
-                    client::push(&mut batch, &message);
+                    (self.push)(&mut batch, &message);
                     next = message.offset() + 1;
                     ended = next >= to;
                     if batch.len() >= BATCH_RECORDS || batch.bytes() >= BATCH_BYTES {
@@ -232,7 +242,7 @@ impl Reader {
                     let batch =
                         batches.entry(partition).or_insert_with(|| Batch::new(Arc::from(topic), partition));
                     batch.clear();
-                    client::push(batch, &message);
+                    (self.push)(batch, &message);
                     next.insert(partition, message.offset() + 1);
                     behind.insert(partition);
                     flow = take(Followed::Record(batch.record(0)));

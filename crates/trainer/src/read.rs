@@ -118,7 +118,7 @@ impl Source<'_> {
         sender: &SyncSender<Decoded>,
         stop: &CancellationToken,
     ) -> Result<(), Error> {
-        let mut reader = Reader::open(self.kafka, Isolation::Committed)?;
+        let mut reader = Reader::open(self.kafka, Isolation::Committed)?.without_headers();
         let mut decoder = Decoder { source: self, decoders: HashMap::new(), matrix: Matrix::default() };
         loop {
             let next = work.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
