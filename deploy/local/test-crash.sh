@@ -12,31 +12,8 @@ security=on
 if [[ ${1-} == --security ]]; then security=$2; fi
 folder=$PWD/target/test-crash
 records=100
-mkdir -p "$folder"
-if [[ -n ${JARS-} && ! -e $folder/jars ]]; then ln -s "$(realpath "$JARS")" "$folder/jars"; fi
-
-finish() {
-    local status=$?
-    "$here/engines.sh" down --dir "$folder" >/dev/null
-    ((status != 0)) || rm -rf "$folder/data"
-    exit "$status"
-}
-trap finish EXIT
-
-# Ports below those that the system hands out by itself, from one that depends on the folder, each free now.
-free_ports() {
-    local port=$((20000 + $(printf '%s' "$folder" | cksum | cut -d ' ' -f 1) % 8000)) found=0
-    while ((found < 12)); do
-        if (: </dev/tcp/127.0.0.1/$port) 2>/dev/null; then found=0; else found=$((found + 1)); fi
-        port=$((port + 1))
-    done
-    base=$((port - 12))
-}
-
-up() {
-    "$here/engines.sh" up --dir "$folder" --security "$security" --kafka-port "$base" --registry-port $((base + 6)) \
-        --mqtt-port $((base + 8)) --websocket-port $((base + 9))
-}
+# shellcheck source=lib/own.sh
+. "$here/lib/own.sh"
 
 tool() { ENGINES_DIR=$folder "$here/kafka-tool.sh" "$@"; }
 
@@ -82,10 +59,8 @@ kill_all() {
     done
 }
 
-"$here/engines.sh" down --dir "$folder" >/dev/null
-rm -rf "$folder/data" "$folder/logs"
-free_ports
-up
+rm -rf "$folder/logs"
+up --security "$security"
 set -a
 # shellcheck source=/dev/null
 . "$folder/run/clients.env"
@@ -98,7 +73,7 @@ registry --output /dev/null --header 'Content-Type: application/json' --data '{"
 python3 "$here/crash.py" leave
 kill_all
 python3 "$here/crash.py" tear "$folder/data/kafka-1/log" crash
-up
+up --security "$security"
 is "Kafka was fenced before it started" 1 fenced
 is "no partition was without a leader while Kafka ended the commit" 0 skipped
 is "a commit that had lost its end is whole" "$records" committed
