@@ -177,7 +177,9 @@ impl Run<'_> {
     fn train_and_publish(&mut self, ranges: &Ranges) -> Result<(), Error> {
         let shutdown = self.service.shutdown();
         // Before the work: a pinned model needs no new version.
-        self.publisher.unpinned(shutdown)?;
+        if self.publisher.unpinned(shutdown)?.is_none() {
+            return Ok(());
+        }
         self.metrics.pinned.set(0);
         let began = Instant::now();
         let Some(trained) = self.train(ranges)? else { return Ok(()) };

@@ -89,28 +89,31 @@ impl Publisher {
     }
 
     /// The highest numbers in the topics of models; what no trusted key signed counts for nothing.
-    pub(crate) fn numbers(&self, shutdown: &Shutdown) -> Result<Numbers, Error> {
+    ///
+    /// `None` when the shutdown came before everything was read.
+    pub(crate) fn numbers(&self, shutdown: &Shutdown) -> Result<Option<Numbers>, Error> {
         let mut numbers = Numbers::default();
-        self.each_manifest(shutdown, |manifest| {
+        let whole = self.each_manifest(shutdown, |manifest| {
             numbers.version = numbers.version.max(manifest.version);
             if manifest.generation >= numbers.generation {
                 numbers.generation = manifest.generation;
                 numbers.pinned = manifest.pinned.then_some(manifest.version);
             }
         })?;
-        Ok(numbers)
+        Ok(whole.then_some(numbers))
     }
 
-    /// The numbers to go on from, unless the model is pinned.
+    /// The numbers to go on from, unless the model is pinned; `None` when the shutdown came first.
     ///
     /// # Errors
     ///
     /// Returns [`Error::Pinned`], or an error when Kafka cannot be read.
-    pub(crate) fn unpinned(&self, shutdown: &Shutdown) -> Result<Numbers, Error> {
-        let numbers = self.numbers(shutdown)?;
-        match numbers.pinned {
-            Some(version) => Err(Error::Pinned { model: self.name.clone(), version }),
-            None => Ok(numbers),
+    pub(crate) fn unpinned(&self, shutdown: &Shutdown) -> Result<Option<Numbers>, Error> {
+        match self.numbers(shutdown)? {
+            Some(Numbers { pinned: Some(version), .. }) => {
+                Err(Error::Pinned { model: self.name.clone(), version })
+            }
+            other => Ok(other),
         }
     }
 
@@ -125,7 +128,7 @@ impl Publisher {
     ) -> Result<Option<Manifest>, Error> {
         let mut pause = PAUSES.0;
         while !shutdown.is_requested() {
-            let numbers = self.unpinned(shutdown)?;
+            let Some(numbers) = self.unpinned(shutdown)? else { break };
             let next = |number: u64| {
                 number.checked_add(1).ok_or_else(|| Error::Numbers { model: self.name.clone() })
             };
@@ -231,20 +234,25 @@ impl Publisher {
         Ok(found)
     }
 
-    /// Hands every manifest of this model that a trusted key signed to `take`.
-    fn each_manifest(&self, shutdown: &Shutdown, mut take: impl FnMut(Manifest)) -> Result<(), Error> {
+    /// Hands every manifest of this model that a trusted key signed to `take`; returns whether those were all, which
+    /// they are unless the shutdown came first.
+    fn each_manifest(&self, shutdown: &Shutdown, mut take: impl FnMut(Manifest)) -> Result<bool, Error> {
         let mut reader = Reader::open(&self.kafka, Isolation::Committed)?;
         // The audit knows versions whose manifests were compacted away.
         for topic in [topics::MODELS, topics::MODELS_AUDIT] {
             for partition in reader.partitions(topic)? {
                 let range = reader.watermarks(topic, partition)?;
-                reader.read(topic, partition, range, &shutdown.token(), |batch| {
+                let end = range.end;
+                let reached = reader.read(topic, partition, range, &shutdown.token(), |batch| {
                     batch.records().filter_map(|it| self.trusted_manifest(it)).for_each(&mut take);
                     ControlFlow::Continue(())
                 })?;
+                if reached < end {
+                    return Ok(false);
+                }
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     fn trusted_manifest(&self, record: Record<'_>) -> Option<Manifest> {
@@ -287,3 +295,7 @@ fn now_ms() -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+#[path = "publish_tests.rs"]
+mod tests;

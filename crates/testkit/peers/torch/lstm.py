@@ -8,6 +8,7 @@ is the time of the median step by the number of its sequences.
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import time
@@ -43,7 +44,7 @@ def theirs(hidden, sequences, fused, steps):
 def ours():
     """Nanoseconds a sequence, by (width of the state, sequences)."""
     subprocess.run(["make", "--no-print-directory", "bench-kernels", "ARGS=lstm::step"], check=True, stdout=subprocess.DEVNULL)
-    with open("target/bench/kernels.json") as file:
+    with open(os.path.join(os.environ.get("CARGO_TARGET_DIR", "target"), "bench/kernels.json")) as file:
         kernels = {it["name"]: it["median_ns"] for it in json.load(file)["kernels"]}
     return {shape: kernels[f"lstm/step/{shape}"] / shape[1] for shape in SHAPES}
 
