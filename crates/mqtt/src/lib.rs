@@ -17,12 +17,11 @@ mod connection;
 pub mod device;
 mod fault;
 pub mod ledger;
-mod qos;
 mod reconnect;
 pub mod subscriber;
 pub mod topic;
+mod wire;
 
 pub use config::{ConfigError, Endpoint, MqttConfig, Version};
-pub use device::LastWill;
 pub use fault::Fault;
-pub use qos::Qos;
+pub use wire::{LastWill, Qos};
