@@ -1,15 +1,17 @@
-//! The connection of a subscribing session: packets are read in bulk and acknowledgements written in runs.
+//! The connection of a session: packets are read in bulk, and what is to be sent is written in runs.
 //!
 //! ```text
 //! broker ══ one read ══▶ incoming ─▶ packet, packet, packet …
 //!    ▲
-//!    └═════ one write ═══ writing ◀─ Outbox: what was acknowledged since the last write
+//!    └═════ one write ═══ writing ◀─ Outbox: what was published or acknowledged since the last write
 //! ```
 //!
 //! The client library's own loop takes one request at a time and writes it by itself: a system call for each
-//! acknowledgement was more than half of the bridge's CPU time. So the library lends its codec only. Every
-//! wait here is safe to cancel: what was read and what is to be written stay in the connection.
+//! acknowledgement was more than half of the bridge's CPU time, and it keeps tens of kilobytes for each car. So
+//! the library lends its codec only. Every wait here is safe to cancel: what was read and what is to be written
+//! stay in the connection.
 
+use std::cell::RefCell;
 use std::future::{Future as _, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
@@ -20,17 +22,19 @@ use bytes::BytesMut;
 use rumqttc::TlsError;
 use rumqttc::tokio_native_tls::TlsConnector;
 use rumqttc::v5::{ConnectionError, StateError};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
-use crate::codec::{self, Packet};
+use crate::codec::{self, Connect, Packet, Welcome};
 use crate::config::{Endpoint, Version};
 use crate::fault::{self, Fault};
-use crate::subscriber::Options;
 
-/// Longest time for the network, TLS and the broker's answer together, and for a farewell.
+/// Longest time for the network, TLS and the broker's answer together at the first attempt, and for a farewell.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How often that time doubles from attempt to attempt: a broker that is behind answers what was given up, too, and
+/// gets ever further behind.
+const MOST_DOUBLINGS: u32 = 2;
 /// Bytes to read at once.
 const CHUNK: usize = 64 * 1024;
 /// Room that is worth a read; with less, a new buffer is begun. Messages are slices of the buffers.
@@ -38,6 +42,21 @@ const LEAST_ROOM: usize = 4 * 1024;
 /// Bytes that may wait to be written: two packets for each message that a broker may leave unacknowledged. With
 /// more it sends and does not read.
 pub(crate) const MOST_WAITING: usize = 2 * 4 * 65_536;
+
+thread_local! {
+    /// What connections without buffers of their own read into; never more than one at a time.
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Where a connection keeps what it reads and writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Buffers {
+    /// In large buffers of its own, of which messages are slices: for few connections that receive much.
+    Own,
+    /// In memory of the thread, and only what is not whole or not written yet in its own: for the many connections
+    /// of a fleet, which are at rest most of the time.
+    Shared,
+}
 
 /// What is to be written on a connection.
 pub(crate) trait Outbox {
@@ -54,11 +73,14 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Socket for T {}
 pub(crate) struct Connection {
     socket: Box<dyn Socket>,
     version: Version,
+    buffers: Buffers,
     most_packet_bytes: u32,
     /// What was read and not taken yet.
     incoming: BytesMut,
     /// What is being written.
     writing: BytesMut,
+    /// How much of it answers the broker.
+    answering: usize,
     keep_alive: Duration,
     /// When to send the next ping.
     ping: Pin<Box<Sleep>>,
@@ -66,21 +88,22 @@ pub(crate) struct Connection {
     silent: bool,
 }
 
-/// Connects and waits for the broker's answer; returns also whether the broker still held the session.
+/// Connects and waits for the broker's answer, the longer the more attempts have failed in a row.
 ///
 /// Safe to cancel: the attempt ends then.
 pub(crate) async fn connect(
     endpoint: &Endpoint,
-    options: &Options,
+    ask: &Connect<'_>,
+    failures: u32,
+    buffers: Buffers,
     outbox: &impl Outbox,
-) -> Result<(Connection, bool), Fault> {
+) -> Result<(Connection, Welcome), Fault> {
+    let patience = PATIENCE * (1 << failures.min(MOST_DOUBLINGS));
     let attempt = async {
         let socket = open(endpoint).await.map_err(fault::of_v5)?;
-        Connection::begin(socket, endpoint, options, outbox).await
+        Connection::begin(socket, endpoint, ask, buffers, outbox).await
     };
-    let outcome =
-        timeout(PATIENCE, attempt).await.unwrap_or_else(|it| Err(fault::of_v5(ConnectionError::Timeout(it))));
-    match outcome {
+    match timeout(patience, attempt).await.unwrap_or(Err(Fault::Silent { patience })) {
         Err(Fault::Connection(source)) if endpoint.tls.is_none() && fault::is_closed(&*source) => {
             Err(Fault::NoAnswer)
         }
@@ -102,29 +125,32 @@ impl Connection {
     async fn begin(
         socket: Box<dyn Socket>,
         endpoint: &Endpoint,
-        options: &Options,
+        ask: &Connect<'_>,
+        buffers: Buffers,
         outbox: &impl Outbox,
-    ) -> Result<(Self, bool), Fault> {
+    ) -> Result<(Self, Welcome), Fault> {
         let mut connection = Self {
             socket,
             version: endpoint.version,
-            most_packet_bytes: options.max_packet_bytes,
+            buffers,
+            most_packet_bytes: ask.max_packet_bytes,
             incoming: BytesMut::new(),
             writing: BytesMut::new(),
+            answering: 0,
             keep_alive: endpoint.keep_alive,
             ping: Box::pin(sleep(endpoint.keep_alive)),
             silent: false,
         };
-        codec::put_connect(endpoint, options, &mut connection.writing);
-        let Packet::Connected { session_present, keep_alive } = connection.next(outbox).await? else {
+        codec::put_connect(endpoint, ask, &mut connection.writing);
+        let Packet::Connected(welcome) = connection.next(outbox).await? else {
             return Err(codec::out_of_place());
         };
         // None at all, 0, is no reason not to look whether the broker is there.
-        if let Some(wanted) = keep_alive.filter(|it| !it.is_zero()) {
+        if let Some(wanted) = welcome.keep_alive.filter(|it| !it.is_zero()) {
             connection.keep_alive = connection.keep_alive.min(wanted);
             connection.ping.as_mut().reset(Instant::now() + connection.keep_alive);
         }
-        Ok((connection, session_present))
+        Ok((connection, welcome))
     }
 
     /// Waits for the next packet that is not for the connection itself, and writes meanwhile.
@@ -143,17 +169,26 @@ impl Connection {
             match packet {
                 Packet::Pong => {}
                 // Of a message that this process does not know, too: the broker has nothing else to end it by.
-                Packet::Release(packet_id) => {
-                    if self.writing.len() >= MOST_WAITING {
-                        let error = io::Error::other("the broker does not read what it is sent");
-                        return Err(fault::of_v5(error.into()));
-                    }
-                    self.writing.extend_from_slice(&codec::completion(packet_id));
-                }
+                Packet::Release(packet_id) => self.answer(&codec::completion(packet_id))?,
                 other => return Ok(Some(other)),
             }
         }
+        if self.buffers == Buffers::Shared && self.incoming.len() < LEAST_ROOM {
+            // Lets go of the packets before.
+            self.incoming = BytesMut::from(&self.incoming[..]);
+        }
         Ok(None)
+    }
+
+    /// Writes something with the next write.
+    pub(crate) fn answer(&mut self, bytes: &[u8]) -> Result<(), Fault> {
+        if self.answering >= MOST_WAITING {
+            let error = io::Error::other("the broker does not read what it is sent");
+            return Err(fault::of_v5(error.into()));
+        }
+        self.answering += bytes.len();
+        self.writing.extend_from_slice(bytes);
+        Ok(())
     }
 
     /// Whether a message is what [`Connection::at_hand`] would look at next.
@@ -206,6 +241,10 @@ impl Connection {
     fn poll_write(&mut self, context: &mut Context<'_>, outbox: &impl Outbox) -> Poll<io::Result<()>> {
         loop {
             if self.writing.is_empty() {
+                self.answering = 0;
+                if self.buffers == Buffers::Shared {
+                    self.writing = BytesMut::new();
+                }
                 outbox.take(&mut self.writing, context.waker());
             }
             if self.writing.is_empty() {
@@ -218,10 +257,21 @@ impl Connection {
     }
 
     fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        if self.incoming.capacity() - self.incoming.len() < LEAST_ROOM {
-            // Grows with what has come of a large packet, not with what its head promises.
-            self.incoming.reserve(CHUNK);
+        match self.buffers {
+            Buffers::Own => {
+                if self.incoming.capacity() - self.incoming.len() < LEAST_ROOM {
+                    // Grows with what has come of a large packet, not with what its head promises.
+                    self.incoming.reserve(CHUNK);
+                }
+                pin!(self.socket.read_buf(&mut self.incoming)).poll(context)
+            }
+            Buffers::Shared => SCRATCH.with_borrow_mut(|scratch| {
+                scratch.resize(CHUNK, 0);
+                let mut read = ReadBuf::new(scratch);
+                ready!(Pin::new(&mut self.socket).poll_read(context, &mut read))?;
+                self.incoming.extend_from_slice(read.filled());
+                Poll::Ready(Ok(read.filled().len()))
+            }),
         }
-        pin!(self.socket.read_buf(&mut self.incoming)).poll(context)
     }
 }

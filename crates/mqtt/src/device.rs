@@ -8,31 +8,30 @@
 //! ```
 //!
 //! A publish of quality of service 1 or 2 stays in the window until the broker has acknowledged it; the
-//! window bounds memory and is the only queue. It is small on purpose: with room for 20 publishes a client
-//! takes some 20 KB, so that one process holds thousands.
+//! window bounds memory and is the only queue. A session at rest holds no buffers, so that one process holds
+//! tens of thousands.
 
-use std::collections::VecDeque;
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::task::Waker;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use tokio::sync::Notify;
 
-use crate::config::Endpoint;
+use crate::codec::{self, Connect, Packet, Publish};
+use crate::config::{Endpoint, Version};
+use crate::connection::{self, Buffers, Connection, Outbox};
 use crate::fault::Fault;
+use crate::qos::Qos;
 use crate::reconnect;
 use crate::topic::check_topic;
-use crate::wire::{Connect, Happening, Loop, Qos, Requests, open as open_wire};
 
 mod shape;
+mod window;
 
-pub use shape::{Event, Options, PublishError, Token};
-
-/// Requests besides publishes of the window that may wait for the loop: publishes of QoS 0, a subscription
-/// and a farewell.
-const SPARE_REQUESTS: usize = 16;
+pub use shape::{Event, LastWill, Options, PublishError, Token};
+use window::{SPARE_PACKET_ID, Settled, Window};
 
 /// Publishes on a session; clones share it. Never waits, so it may be used from any thread.
 #[derive(Debug, Clone)]
@@ -43,74 +42,60 @@ pub struct Publisher {
 /// Drives a session: connects, sends, receives, and connects again.
 pub struct Session {
     shared: Arc<Shared>,
-    event_loop: Loop,
-    options: SessionOptions,
+    endpoint: Endpoint,
+    options: Options,
+    connection: Option<Connection>,
+    seed: u64,
     /// Failed attempts in a row.
     failures: u32,
+    /// Whether an attempt was given up that the broker may still come to.
+    unanswered: bool,
     ended: bool,
-}
-
-struct SessionOptions {
-    seed: u64,
-    subscriptions: Vec<String>,
-    max_packet_bytes: usize,
 }
 
 #[derive(Debug)]
 struct Shared {
-    requests: Requests,
-    window: u16,
+    version: Version,
     state: Mutex<State>,
     closing: Notify,
 }
 
 #[derive(Debug)]
 struct State {
+    /// Whether there is a connection and no farewell was said on it.
     connected: bool,
     closing: bool,
-    next_token: u64,
+    /// Most bytes of a packet.
     limit: usize,
-    /// Oldest first. Entries without packet id wait for the loop to write them, in this order.
-    unacknowledged: VecDeque<Unacknowledged>,
-}
-
-#[derive(Debug)]
-struct Unacknowledged {
-    token: Token,
-    packet_id: Option<u16>,
-    topic: Arc<str>,
-    payload: Bytes,
-    qos: Qos,
-    retain: bool,
-    since: Instant,
+    window: Window,
+    /// Woken when there is something to write again.
+    waker: Option<Waker>,
 }
 
 /// Makes a session; nothing connects before the first call of [`Session::next`].
 #[must_use]
 pub fn open(endpoint: &Endpoint, options: Options) -> (Publisher, Session) {
-    let window = options.window.max(1);
     let mut hasher = DefaultHasher::new();
     options.client_id.hash(&mut hasher);
-    let connect = Connect {
-        client_id: options.client_id,
-        clean_start: options.clean_start,
-        session_expiry: options.session_expiry,
-        last_will: options.last_will,
-        window,
-        max_packet_bytes: options.max_packet_bytes,
-        requests: usize::from(window) + SPARE_REQUESTS,
+    let state = State {
+        connected: false,
+        closing: false,
+        limit: own_limit(&options),
+        window: Window::new(options.window.max(1)),
+        waker: None,
     };
-    let (requests, event_loop) = open_wire(endpoint, connect);
-    let limit = options.max_packet_bytes as usize;
-    let state =
-        State { connected: false, closing: false, next_token: 0, limit, unacknowledged: VecDeque::new() };
-    let shared = Arc::new(Shared { requests, window, state: Mutex::new(state), closing: Notify::new() });
-    let options = SessionOptions {
+    let version = endpoint.version;
+    let shared = Arc::new(Shared { version, state: Mutex::new(state), closing: Notify::new() });
+    let session = Session {
+        shared: Arc::clone(&shared),
+        endpoint: endpoint.clone(),
+        options,
+        connection: None,
         seed: hasher.finish(),
-        subscriptions: options.subscriptions,
-        max_packet_bytes: limit,
+        failures: 0,
+        unanswered: false,
+        ended: false,
     };
-    let session = Session { shared: Arc::clone(&shared), event_loop, options, failures: 0, ended: false };
     (Publisher { shared }, session)
 }
 
@@ -134,49 +119,28 @@ impl Publisher {
         if state.closing {
             return Err(PublishError::Closed);
         }
-        // Fixed header, topic length, packet id and an empty list of properties.
-        let bytes = topic.len() + payload.len() + 10;
-        if bytes > state.limit {
-            return Err(PublishError::TooLarge { bytes, limit: state.limit });
+        let (bytes, limit) = (topic.len() + payload.len() + codec::PUBLISH_HEAD, state.limit);
+        if bytes > limit {
+            return Err(PublishError::TooLarge { bytes, limit });
         }
-        let full = PublishError::WindowFull { window: self.shared.window };
-        if qos == Qos::AtMostOnce {
-            if !state.connected {
-                return Err(PublishError::NotConnected);
-            }
-            return self
-                .shared
-                .requests
-                .publish(topic, qos, retain, payload)
-                .map(|()| None)
-                .map_err(|_| full);
+        if qos == Qos::AtMostOnce && !state.connected {
+            return Err(PublishError::NotConnected);
         }
-        if state.unacknowledged.len() >= usize::from(self.shared.window) {
-            return Err(full);
+        let full = PublishError::WindowFull { window: state.window.size() };
+        let publish = Publish { topic: Arc::clone(topic), qos, retain, payload };
+        let token = state.window.push(publish).ok_or(full)?;
+        let waker = state.waker.take();
+        drop(state);
+        if let Some(waker) = waker {
+            waker.wake();
         }
-        if state.connected {
-            self.shared.requests.publish(topic, qos, retain, payload.clone()).map_err(|_| full)?;
-        }
-        let token = Token(state.next_token);
-        state.next_token += 1;
-        let topic = Arc::clone(topic);
-        let since = Instant::now();
-        state.unacknowledged.push_back(Unacknowledged {
-            token,
-            packet_id: None,
-            topic,
-            payload,
-            qos,
-            retain,
-            since,
-        });
-        Ok(Some(token))
+        Ok(token)
     }
 
     /// Number of publishes that wait for their acknowledgement.
     #[must_use]
     pub fn unacknowledged(&self) -> usize {
-        self.shared.lock().unacknowledged.len()
+        self.shared.lock().window.unacknowledged()
     }
 
     /// Whether the connection stands.
@@ -189,12 +153,7 @@ impl Publisher {
     ///
     /// Publishes that are not acknowledged yet may or may not arrive; wait for them first.
     pub fn close(&self) {
-        let mut state = self.shared.lock();
-        state.closing = true;
-        if state.connected {
-            // Without room the session says it itself, after its next event.
-            let _sent_later = self.shared.requests.disconnect();
-        }
+        self.shared.lock().closing = true;
         self.shared.closing.notify_one();
     }
 }
@@ -202,28 +161,20 @@ impl Publisher {
 impl Session {
     /// Waits for the next event; `None` once the session was closed.
     ///
-    /// Not safe to cancel: run it in a task of its own, and end that task by [`Publisher::close`].
+    /// Safe to cancel, but nothing is read or written between calls. Run it in a task of its own, and end that
+    /// task by [`Publisher::close`].
     pub async fn next(&mut self) -> Option<Event> {
         while !self.ended {
-            if self.failures > 0 {
-                reconnect::wait(&self.shared.closing, self.options.seed, self.failures).await;
-                if self.shared.lock().closing {
-                    break;
-                }
-            }
-            match self.event_loop.poll().await {
-                Ok(happening) => {
-                    if let Some(event) = self.on(happening) {
-                        return Some(event);
-                    }
-                }
+            let outcome = if self.connection.is_some() { self.proceed().await } else { self.connect().await };
+            match outcome {
+                Ok(Some(event)) => return Some(event),
+                Ok(None) => {}
                 Err(fault) => {
                     self.failures += 1;
-                    let closing = self.forget_connection();
-                    if closing {
+                    if self.forget_connection() {
                         break;
                     }
-                    return Some(Event::Disconnected(fault));
+                    return Some(Event::Disconnected(self.blame(fault)));
                 }
             }
         }
@@ -231,81 +182,116 @@ impl Session {
         None
     }
 
-    fn on(&mut self, happening: Happening) -> Option<Event> {
-        match happening {
-            Happening::Connected { session_present, max_packet_bytes } => {
-                self.failures = 0;
-                self.resume(max_packet_bytes);
-                Some(Event::Connected { session_present })
-            }
-            Happening::Sent(packet_id) => {
-                let mut state = self.shared.lock();
-                if let Some(first) = state.unacknowledged.iter_mut().find(|it| it.packet_id.is_none()) {
-                    first.packet_id = Some(packet_id);
+    async fn connect(&mut self) -> Result<Option<Event>, Fault> {
+        if self.failures > 0 {
+            reconnect::wait(&self.shared.closing, self.seed, self.failures).await;
+        }
+        if self.shared.lock().closing {
+            self.ended = true;
+            return Ok(None);
+        }
+        let options = &self.options;
+        let ask = Connect {
+            client_id: &options.client_id,
+            clean_start: options.clean_start,
+            session_expiry: options.session_expiry,
+            receive_maximum: None,
+            max_packet_bytes: options.max_packet_bytes,
+            last_will: options.last_will.as_ref(),
+        };
+        // Much larger than what a session is for the rest of its life, so not a part of it.
+        let (endpoint, outbox) = (&self.endpoint, &*self.shared);
+        let attempt = Box::pin(connection::connect(endpoint, &ask, self.failures, Buffers::Shared, outbox));
+        let (mut connection, welcome) = attempt.await?;
+        if !options.subscriptions.is_empty() {
+            let mut subscribe = BytesMut::new();
+            let version = self.shared.version;
+            codec::put_subscribe(version, SPARE_PACKET_ID, &options.subscriptions, &mut subscribe);
+            connection.answer(&subscribe)?;
+        }
+        self.connection = Some(connection);
+        self.failures = 0;
+        let mut state = self.shared.lock();
+        state.connected = true;
+        let own = own_limit(options);
+        state.limit = welcome.max_packet_bytes.map_or(own, |theirs| own.min(theirs as usize));
+        state.window.resume(welcome.session_present, welcome.receive_maximum);
+        Ok(Some(Event::Connected { session_present: welcome.session_present }))
+    }
+
+    async fn proceed(&mut self) -> Result<Option<Event>, Fault> {
+        let connection = self.connection.as_mut().expect("there is a connection");
+        if self.shared.lock().closing {
+            // The farewell is the last thing to write.
+            let _gone_anyway = connection.flush(&*self.shared).await;
+            self.forget_connection();
+            self.ended = true;
+            return Ok(None);
+        }
+        // Both are safe to cancel.
+        let packet = tokio::select! {
+            biased;
+            packet = connection.next(&*self.shared) => packet?,
+            () = self.shared.closing.notified() => return Ok(None),
+        };
+        match packet {
+            Packet::Publish(message, packet_id) => {
+                if message.qos != Qos::AtMostOnce {
+                    connection.answer(&codec::acknowledgement(packet_id, message.qos))?;
                 }
-                None
+                Ok(Some(Event::Received { topic: message.topic, payload: message.payload }))
             }
-            Happening::Settled(packet_id, refusal) => {
-                let mut state = self.shared.lock();
-                let index = state.unacknowledged.iter().position(|it| it.packet_id == Some(packet_id))?;
-                let settled = state.unacknowledged.remove(index)?;
-                Some(match refusal {
-                    None => Event::Acknowledged { token: settled.token, waited: settled.since.elapsed() },
-                    Some(reason) => Event::Refused { token: settled.token, reason },
-                })
-            }
-            Happening::Received(message) => {
-                Some(Event::Received { topic: message.topic, payload: message.payload })
-            }
-            Happening::Subscribed(granted) => {
-                let refused = granted.iter().position(|it| !it)?;
+            Packet::Granted(granted) => {
+                let Some(refused) = granted.iter().position(|it| !it) else { return Ok(None) };
                 let filter = self.options.subscriptions.get(refused).cloned().unwrap_or_default();
-                Some(Event::Disconnected(Fault::Subscription { filter }))
+                Ok(Some(Event::Disconnected(Fault::Subscription { filter })))
             }
-            Happening::Farewell => {
-                self.forget_connection();
-                self.ended = true;
-                None
+            Packet::Recorded(packet_id, None) => {
+                let recorded = self.shared.lock().window.record(packet_id);
+                recorded.ok_or_else(|| codec::unsolicited(packet_id))?;
+                connection.answer(&codec::release(packet_id))?;
+                Ok(None)
             }
-            Happening::Other => {
-                let state = self.shared.lock();
-                if state.closing && state.connected {
-                    let _sent_later = self.shared.requests.disconnect();
-                }
-                None
+            Packet::Acknowledged(packet_id, refusal) => {
+                let settled = self.shared.lock().window.acknowledge(packet_id);
+                outcome(packet_id, settled, refusal)
+            }
+            Packet::Recorded(packet_id, refusal) => {
+                let settled = self.shared.lock().window.refuse(packet_id);
+                outcome(packet_id, settled, refusal)
+            }
+            Packet::Completed(packet_id, refusal) => {
+                let (settled, recovered) = self.shared.lock().window.complete(packet_id).unzip();
+                // A broker that was done with it on an earlier connection no longer knows the packet id.
+                outcome(packet_id, settled, refusal.filter(|_| recovered == Some(false)))
+            }
+            Packet::Connected(_) | Packet::Unsubscribed | Packet::Release(_) | Packet::Pong => {
+                Err(codec::out_of_place())
             }
         }
     }
 
-    /// Sends everything in the window again, in order, on a connection that has just come about.
-    fn resume(&mut self, max_packet_bytes: Option<u32>) {
-        let mut state = self.shared.lock();
-        state.connected = true;
-        let own = self.options.max_packet_bytes;
-        state.limit = max_packet_bytes.map_or(own, |theirs| own.min(theirs as usize));
-        let requests = &self.shared.requests;
-        if !self.options.subscriptions.is_empty() {
-            let sent = requests.subscribe(&self.options.subscriptions, Qos::AtLeastOnce);
-            sent.expect("a new connection's queue is empty");
+    /// Tells a takeover by an attempt of this session, which the broker came to late, from one by another client.
+    fn blame(&mut self, fault: Fault) -> Fault {
+        match fault {
+            Fault::Silent { .. } => self.unanswered = true,
+            Fault::TakenOver if self.unanswered => {
+                // With another client there may be a tug of war, but it has an end.
+                self.unanswered = false;
+                return Fault::LateAnswer;
+            }
+            _ => {}
         }
-        for it in &state.unacknowledged {
-            let sent = requests.publish(&it.topic, it.qos, it.retain, it.payload.clone());
-            sent.expect("the queue of requests has room for the whole window");
-        }
-        if state.closing {
-            let _sent_later = requests.disconnect();
-        }
+        fault
     }
 
     /// Marks the connection gone; returns whether the session is being closed.
     fn forget_connection(&mut self) -> bool {
+        self.connection = None;
         let mut state = self.shared.lock();
         state.connected = false;
-        // Under the lock: no publish can slip into the queue between the mark and the reset.
-        self.event_loop.reset();
-        for it in &mut state.unacknowledged {
-            it.packet_id = None;
-        }
+        state.window.disconnect();
+        state.waker = None;
         state.closing
     }
 }
@@ -314,6 +300,40 @@ impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+impl Outbox for Shared {
+    fn take(&self, writing: &mut BytesMut, waker: &Waker) {
+        let mut state = self.lock();
+        if state.connected {
+            state.window.write(self.version, writing);
+            if writing.is_empty() && state.closing {
+                writing.extend_from_slice(&codec::FAREWELL);
+                state.connected = false;
+            }
+        }
+        if writing.is_empty() && !state.waker.as_ref().is_some_and(|it| it.will_wake(waker)) {
+            state.waker = Some(waker.clone());
+        }
+    }
+}
+
+/// The largest packet as the device has it.
+fn own_limit(options: &Options) -> usize {
+    codec::LARGEST.min(options.max_packet_bytes as usize)
+}
+
+/// What the device is told of a publish that has left the window.
+fn outcome(
+    packet_id: u16,
+    settled: Option<Settled>,
+    refusal: Option<String>,
+) -> Result<Option<Event>, Fault> {
+    let Settled { token, since } = settled.ok_or_else(|| codec::unsolicited(packet_id))?;
+    Ok(Some(match refusal {
+        None => Event::Acknowledged { token, waited: since.elapsed() },
+        Some(reason) => Event::Refused { token, reason },
+    }))
 }
 
 #[cfg(test)]

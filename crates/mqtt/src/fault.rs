@@ -1,6 +1,7 @@
 //! Why a connection to the broker ended or did not come about, in words that say what to do.
 
 use std::error::Error as StdError;
+use std::time::Duration;
 
 use rumqttc::v5::mqttbytes as five;
 
@@ -35,6 +36,11 @@ pub enum Fault {
     /// Another client with the same id connected; trying again would start a tug of war.
     #[error("another client with the same client id took the session over")]
     TakenOver,
+    /// The broker ended the connection in favour of an earlier attempt to connect, which had been given up.
+    #[error(
+        "the broker gave the session to an earlier attempt to connect, which it had not answered in time"
+    )]
+    LateAnswer,
     /// The broker ended the connection and said why.
     #[error("the broker ended the connection: {reason}")]
     Ended {
@@ -46,6 +52,12 @@ pub enum Fault {
     Subscription {
         /// The filter.
         filter: String,
+    },
+    /// Nothing came back, be it that the network or that the broker took too long.
+    #[error("the broker did not answer within {patience:?}")]
+    Silent {
+        /// How long was waited.
+        patience: Duration,
     },
     /// The broker took the connection and closed it before it said anything.
     #[error("the broker closed the connection without an answer: does it want TLS (--mqtt-tls)?")]

@@ -17,11 +17,12 @@ mod connection;
 pub mod device;
 mod fault;
 pub mod ledger;
+mod qos;
 mod reconnect;
 pub mod subscriber;
 pub mod topic;
-mod wire;
 
 pub use config::{ConfigError, Endpoint, MqttConfig, Version};
+pub use device::LastWill;
 pub use fault::Fault;
-pub use wire::{LastWill, Qos};
+pub use qos::Qos;

@@ -22,12 +22,12 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use tokio::sync::Notify;
 
-use crate::codec::{self, Packet};
+use crate::codec::{self, Connect, Packet};
 use crate::config::{Endpoint, Version};
-use crate::connection::{self, Connection, MOST_WAITING, Outbox};
+use crate::connection::{self, Buffers, Connection, MOST_WAITING, Outbox};
 use crate::fault::Fault;
+use crate::qos::Qos;
 use crate::reconnect;
-use crate::wire::Qos;
 
 /// What a subscribing session is like.
 #[derive(Debug, Clone)]
@@ -253,8 +253,18 @@ impl Session {
             self.ended = true;
             return Ok(None);
         }
-        let (connection, session_present) =
-            connection::connect(&self.endpoint, &self.options, &*self.shared).await?;
+        let options = &self.options;
+        let ask = Connect {
+            client_id: &options.client_id,
+            clean_start: false,
+            session_expiry: options.session_expiry,
+            receive_maximum: Some(options.receive_maximum.max(1)),
+            max_packet_bytes: options.max_packet_bytes,
+            last_will: None,
+        };
+        let (connection, welcome) =
+            connection::connect(&self.endpoint, &ask, self.failures, Buffers::Own, &*self.shared).await?;
+        let session_present = welcome.session_present;
         self.connection = Some(connection);
         self.failures = 0;
         let mut state = self.shared.lock();
@@ -299,7 +309,12 @@ impl Session {
                 self.shared.lock().farewell();
                 Ok(None)
             }
-            Packet::Connected { .. } | Packet::Release(_) | Packet::Pong => Err(codec::out_of_place()),
+            Packet::Connected(_)
+            | Packet::Acknowledged(..)
+            | Packet::Recorded(..)
+            | Packet::Completed(..)
+            | Packet::Release(_)
+            | Packet::Pong => Err(codec::out_of_place()),
         }
     }
 

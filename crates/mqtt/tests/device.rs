@@ -4,6 +4,7 @@ mod common;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use common::{
     Cable, PATIENCE, VERSIONS, broker, close, device_event, endpoint, message, publish_numbers, spawn,
@@ -93,6 +94,83 @@ async fn a_cut_cable_loses_nothing_and_keeps_the_order() {
         }
         device.await.unwrap();
         close(&acks, &mut receiver).await;
+    }
+}
+
+#[tokio::test]
+async fn quality_of_service_2_arrives_once_over_cables_that_are_cut() {
+    for version in VERSIONS {
+        let broker = broker();
+        let cable = Cable::to(broker.address()).await;
+        let (acks, mut receiver) =
+            subscriber::open(&endpoint(broker.address(), version), subscriber_options("cars/+"));
+        wait_subscribed(&mut receiver).await;
+        let options = Options {
+            clean_start: false,
+            session_expiry: Duration::from_secs(3600),
+            ..Options::new("car-1")
+        };
+        let (publisher, mut session) = open(&endpoint(cable.address, version), options);
+        let device = async {
+            let (mut sent, mut settled) = (0, 0);
+            while settled < 500 {
+                while sent < 500 {
+                    let payload = format!("{sent:0300}").into();
+                    match publisher.publish(&"cars/1".into(), Qos::ExactlyOnce, false, payload) {
+                        Ok(_) => sent += 1,
+                        Err(PublishError::WindowFull { .. }) => break,
+                        Err(error) => panic!("{error}"),
+                    }
+                }
+                match device_event(&mut session).await {
+                    Event::Acknowledged { .. } => settled += 1,
+                    Event::Refused { reason, .. } => panic!("{reason}"),
+                    _ => continue,
+                }
+                if settled % 70 == 0 {
+                    cable.cut();
+                }
+            }
+        };
+        let service = async {
+            for expected in 0..500 {
+                let arrived = message(&mut receiver).await;
+                let text = std::str::from_utf8(&arrived.payload).unwrap();
+                assert_eq!(text.parse(), Ok(expected), "{version:?}");
+                assert!(acks.acknowledge(arrived.receipt.unwrap()));
+            }
+        };
+        tokio::join!(device, service);
+        close(&acks, &mut receiver).await;
+    }
+}
+
+#[tokio::test]
+async fn large_messages_go_both_ways() {
+    for version in VERSIONS {
+        let broker = broker();
+        let options = Options {
+            subscriptions: vec!["cars/1".into()],
+            max_packet_bytes: 4 << 20,
+            ..Options::new("car-1")
+        };
+        let (publisher, mut session) = open(&endpoint(broker.address(), version), options);
+        wait_connected(&mut session).await;
+        let payload: Vec<u8> = (0..3 << 20).map(|it| (it % 251) as u8).collect();
+        for _ in 0..3 {
+            publisher.publish(&"cars/1".into(), Qos::AtLeastOnce, false, payload.clone().into()).unwrap();
+        }
+        let (mut received, mut settled) = (0, 0);
+        while received < 3 || settled < 3 {
+            match device_event(&mut session).await {
+                Event::Received { payload: arrived, .. } => {
+                    assert!(arrived == payload);
+                    received += 1;
+                }
+                Event::Acknowledged { .. } => settled += 1,
+                other => panic!("{other:?}"),
+            }
+        }
     }
 }
 

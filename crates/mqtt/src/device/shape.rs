@@ -5,8 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::fault::Fault;
+use crate::qos::Qos;
 use crate::topic::TopicError;
-use crate::wire::LastWill;
 
 /// What a device's session is like.
 #[derive(Debug, Clone)]
@@ -41,6 +41,19 @@ impl Options {
             subscriptions: Vec::new(),
         }
     }
+}
+
+/// Message that the broker publishes when a device goes without a farewell.
+#[derive(Debug, Clone)]
+pub struct LastWill {
+    /// Topic of the message.
+    pub topic: String,
+    /// Its payload.
+    pub payload: Bytes,
+    /// Its quality of service.
+    pub qos: Qos,
+    /// Whether the broker keeps it for later subscribers.
+    pub retain: bool,
 }
 
 /// Names a publish in the events that follow; rises by one with each publish of QoS 1 or 2.

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
+pub mod stub;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +26,16 @@ pub fn broker() -> Broker {
 
 pub fn endpoint(address: SocketAddr, version: Version) -> Endpoint {
     Endpoint::plain(address.to_string().parse().unwrap(), version)
+}
+
+/// The endpoint that a program with these arguments connects to.
+pub fn settings(arguments: &[&str]) -> Endpoint {
+    #[derive(clap::Parser)]
+    struct Settings {
+        #[command(flatten)]
+        mqtt: telltale_mqtt::MqttConfig,
+    }
+    <Settings as clap::Parser>::try_parse_from(arguments).unwrap().mqtt.endpoint().unwrap()
 }
 
 pub fn subscriber_options(filter: &str) -> subscriber::Options {
