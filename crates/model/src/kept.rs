@@ -29,20 +29,29 @@ impl Kept {
         }
     }
 
-    /// At most `capacity` rows: whole minutes of devices, by hash, whatever the order they came in.
-    pub(crate) fn limited(&self, features: usize, capacity: usize) -> Self {
+    /// Leaves at most `capacity` rows: whole minutes of devices, by hash, whatever the order they came in.
+    pub(crate) fn limit(&mut self, features: usize, capacity: usize) {
         if self.devices.len() <= capacity {
-            return self.clone();
+            return;
         }
         let ranks = self.devices.iter().zip(&self.times_ms).map(|(device, time_ms)| rank(*device, *time_ms));
         let mut order: Vec<(u64, usize)> = ranks.zip(0..).collect();
         let (_, last, _) = order.select_nth_unstable_by(capacity - 1, |one, other| {
             one.0.cmp(&other.0).then_with(|| self.compare(one.1, other.1, features))
         });
-        let last = last.0;
+        self.last = Some(last.0);
         order.truncate(capacity);
-        let order: Vec<usize> = order.into_iter().map(|(_, row)| row).collect();
-        Self { last: Some(last), ..self.chosen(&order, features) }
+        let mut rows: Vec<usize> = order.into_iter().map(|(_, row)| row).collect();
+        rows.sort_unstable();
+        // In place: rows only move to the front, and fresh memory would cost more than they do.
+        for (to, from) in rows.into_iter().enumerate() {
+            self.values.copy_within(from * features..(from + 1) * features, to * features);
+            self.devices[to] = self.devices[from];
+            self.times_ms[to] = self.times_ms[from];
+        }
+        self.values.truncate(capacity * features);
+        self.devices.truncate(capacity);
+        self.times_ms.truncate(capacity);
     }
 
     /// The rows in order of device and time.
@@ -114,10 +123,11 @@ mod tests {
             for (device, time_ms, value) in &all {
                 kept.take(&[f32::from(*value)], *device, *time_ms);
                 if kept.devices.len() >= capacity * 2 {
-                    kept = kept.limited(1, capacity);
+                    kept.limit(1, capacity);
                 }
             }
-            let kept = kept.limited(1, capacity).ordered(1);
+            kept.limit(1, capacity);
+            let kept = kept.ordered(1);
             all.sort_by_key(|it| (rank(it.0, it.1), *it));
             all.truncate(capacity);
             all.sort_unstable();

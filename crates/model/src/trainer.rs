@@ -184,7 +184,7 @@ impl Trainer {
             }
         }
         if self.kept.devices.len() >= self.config.capacity * 2 {
-            self.kept = self.kept.limited(features, self.config.capacity);
+            self.kept.limit(features, self.config.capacity);
         }
         Ok(())
     }
@@ -214,9 +214,10 @@ impl Trainer {
         })
     }
 
-    fn train(self, lineage: Lineage) -> Result<Trained, TrainError> {
+    fn train(mut self, lineage: Lineage) -> Result<Trained, TrainError> {
         let features = self.specification.features.len();
-        let kept = self.kept.limited(features, self.config.capacity).ordered(features);
+        self.kept.limit(features, self.config.capacity);
+        let kept = std::mem::take(&mut self.kept).ordered(features);
         let rows = kept.devices.len();
         if rows < LEAST_ROWS {
             return Err(TrainError::TooFew { kept: rows, seen: self.seen });

@@ -7,6 +7,7 @@
 //! No consumer group: nothing is committed, so the same ranges can be read any number of times.
 
 use std::collections::{HashMap, VecDeque};
+use std::mem::swap;
 use std::ops::{ControlFlow, Range};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Mutex, PoisonError};
@@ -210,7 +211,7 @@ impl Decoder<'_> {
             Some(Ok(decoder)) => {
                 decoder.decode_into(payloads.iter().map(|(_, payload)| *payload), &mut self.matrix);
                 decoded.schema_ids.push(id);
-                decoded.append(&self.matrix, batch, payloads, self.source.specification);
+                decoded.append(&mut self.matrix, batch, payloads, self.source.specification);
             }
             Some(Err(detail)) => payloads.iter().for_each(|_| decoded.reject(|| detail.clone())),
             // Told to stop while the registry was away.
@@ -264,14 +265,21 @@ impl Decoded {
 
     fn append(
         &mut self,
-        matrix: &Matrix,
+        matrix: &mut Matrix,
         batch: &Batch,
         payloads: &[(usize, &[u8])],
         specification: &Specification,
     ) {
+        if self.values.is_empty() {
+            // Nearly always one schema wrote the whole batch.
+            swap(&mut self.values, &mut matrix.values);
+        } else {
+            self.values.extend_from_slice(&matrix.values);
+        }
+        self.devices.reserve(matrix.len());
+        self.times_ms.reserve(matrix.len());
         for (row, &payload) in matrix.rows.iter().enumerate() {
             let record = batch.record(payloads[payload as usize].0);
-            self.values.extend_from_slice(matrix.row(row));
             self.devices.push(device_hash(record.key().expect("records without a key were set aside")));
             self.times_ms.push(record.timestamp_ms().expect("records without a time stamp were set aside"));
             if let (Some(label), Some(column)) = (&specification.label, matrix.captures.first()) {
