@@ -77,6 +77,12 @@ pub enum Error {
         /// Version it is pinned to.
         version: u64,
     },
+    /// The shutdown came before all that was published had been read, so nothing follows from what was.
+    #[error("asked to stop before the manifests of model {model} were read")]
+    Stopped {
+        /// Name of the model.
+        model: String,
+    },
     /// No number is left.
     #[error("model {model} has used up its version numbers")]
     Numbers {

@@ -84,7 +84,13 @@ pub fn run(config: Config, service: &Service) -> Result<(), Error> {
         Publisher::open(&config.kafka, &config.model, signer, earlier, patience, service.shutdown())?;
     let mut run = Run { config: &config, service, source, metrics, publisher };
     service.ready("trainer");
-    if config.once { run.once(&ranges) } else { run.go_on(&log) }
+    match if config.once { run.once(&ranges) } else { run.go_on(&log) } {
+        Err(error @ Error::Stopped { .. }) => {
+            info!("{error}");
+            Ok(())
+        }
+        outcome => outcome,
+    }
 }
 
 /// A trainer at work.
@@ -177,9 +183,7 @@ impl Run<'_> {
     fn train_and_publish(&mut self, ranges: &Ranges) -> Result<(), Error> {
         let shutdown = self.service.shutdown();
         // Before the work: a pinned model needs no new version.
-        if self.publisher.unpinned(shutdown)?.is_none() {
-            return Ok(());
-        }
+        self.publisher.unpinned(shutdown)?;
         self.metrics.pinned.set(0);
         let began = Instant::now();
         let Some(trained) = self.train(ranges)? else { return Ok(()) };

@@ -90,29 +90,29 @@ impl Publisher {
 
     /// The highest numbers in the topics of models; what no trusted key signed counts for nothing.
     ///
-    /// `None` when the shutdown came before everything was read.
-    pub(crate) fn numbers(&self, shutdown: &Shutdown) -> Result<Option<Numbers>, Error> {
+    /// # Errors
+    ///
+    /// Returns [`Error::Stopped`], or an error when Kafka cannot be read.
+    pub(crate) fn numbers(&self, shutdown: &Shutdown) -> Result<Numbers, Error> {
         let mut numbers = Numbers::default();
-        let whole = self.each_manifest(shutdown, |manifest| {
+        self.each_manifest(shutdown, |manifest| {
             numbers.version = numbers.version.max(manifest.version);
             if manifest.generation >= numbers.generation {
                 numbers.generation = manifest.generation;
                 numbers.pinned = manifest.pinned.then_some(manifest.version);
             }
         })?;
-        Ok(whole.then_some(numbers))
+        Ok(numbers)
     }
 
-    /// The numbers to go on from, unless the model is pinned; `None` when the shutdown came first.
+    /// The numbers to go on from.
     ///
     /// # Errors
     ///
-    /// Returns [`Error::Pinned`], or an error when Kafka cannot be read.
-    pub(crate) fn unpinned(&self, shutdown: &Shutdown) -> Result<Option<Numbers>, Error> {
+    /// Returns [`Error::Pinned`] or [`Error::Stopped`], or an error when Kafka cannot be read.
+    pub(crate) fn unpinned(&self, shutdown: &Shutdown) -> Result<Numbers, Error> {
         match self.numbers(shutdown)? {
-            Some(Numbers { pinned: Some(version), .. }) => {
-                Err(Error::Pinned { model: self.name.clone(), version })
-            }
+            Numbers { pinned: Some(version), .. } => Err(Error::Pinned { model: self.name.clone(), version }),
             other => Ok(other),
         }
     }
@@ -120,6 +120,10 @@ impl Publisher {
     /// Publishes `trained` under the next numbers; while Kafka is away, it waits.
     ///
     /// Returns the manifest, or `None` when the shutdown came first and nothing was published.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Error::Stopped`] when the shutdown came before it was known what is published, or why Kafka refuses.
     pub(crate) fn publish(
         &mut self,
         trained: &Trained,
@@ -128,7 +132,7 @@ impl Publisher {
     ) -> Result<Option<Manifest>, Error> {
         let mut pause = PAUSES.0;
         while !shutdown.is_requested() {
-            let Some(numbers) = self.unpinned(shutdown)? else { break };
+            let numbers = self.unpinned(shutdown)?;
             let next = |number: u64| {
                 number.checked_add(1).ok_or_else(|| Error::Numbers { model: self.name.clone() })
             };
@@ -234,9 +238,8 @@ impl Publisher {
         Ok(found)
     }
 
-    /// Hands every manifest of this model that a trusted key signed to `take`; returns whether those were all, which
-    /// they are unless the shutdown came first.
-    fn each_manifest(&self, shutdown: &Shutdown, mut take: impl FnMut(Manifest)) -> Result<bool, Error> {
+    /// Hands every manifest of this model that a trusted key signed to `take`.
+    fn each_manifest(&self, shutdown: &Shutdown, mut take: impl FnMut(Manifest)) -> Result<(), Error> {
         let mut reader = Reader::open(&self.kafka, Isolation::Committed)?;
         // The audit knows versions whose manifests were compacted away.
         for topic in [topics::MODELS, topics::MODELS_AUDIT] {
@@ -248,11 +251,11 @@ impl Publisher {
                     ControlFlow::Continue(())
                 })?;
                 if reached < end {
-                    return Ok(false);
+                    return Err(Error::Stopped { model: self.name.clone() });
                 }
             }
         }
-        Ok(true)
+        Ok(())
     }
 
     fn trusted_manifest(&self, record: Record<'_>) -> Option<Manifest> {

@@ -46,7 +46,8 @@ fn numbers_that_a_shutdown_cut_short_count_for_nothing() {
     let patience = Duration::from_secs(30);
     let publisher = Publisher::open(&kafka, "cars", signer, None, patience, &shutdown).unwrap();
     let found = publisher.unpinned(&shutdown).unwrap();
-    assert_eq!(found, Some(Numbers { version: 2, generation: 3, pinned: None }));
+    assert_eq!(found, Numbers { version: 2, generation: 3, pinned: None });
     shutdown.request();
-    assert_eq!(publisher.unpinned(&shutdown).unwrap(), None);
+    let cut_short = publisher.unpinned(&shutdown).unwrap_err();
+    assert!(matches!(cut_short, Error::Stopped { .. }), "{cut_short}");
 }
