@@ -86,7 +86,7 @@ bench: ## Measure hot paths and services beside the naive and the bare ways (ARG
 bench-quick: ## The same in under ten minutes after the build, with smaller counts
 	@$(MAKE) --no-print-directory bench-kernels ARGS="--max-time 0.2"
 	@$(MAKE) --no-print-directory bench-services ARGS="$(ARGS)"
-	@$(MAKE) --no-print-directory bench-peers ARGS="--rounds 1 --warm-up 600000 --rows 50000 --tensorflow-rows 200 $(ARGS)"
+	@$(MAKE) --no-print-directory bench-peers ARGS="--rounds 1 --rows 50000 --tensorflow-rows 200 $(ARGS)"
 
 # Not --benches, which would compile every crate's unit tests once more.
 bench-kernels: tools ## Measure the hot paths against the naive ways (ARGS=PART_OF_A_NAME)

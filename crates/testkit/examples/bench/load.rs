@@ -1,7 +1,7 @@
 //! Readings of the simulator, at full speed or at a pace, and publishing them by MQTT.
 
 use std::num::NonZeroU32;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use anyhow::{Result, bail};
@@ -10,6 +10,7 @@ use telltale_mqtt::config::Address;
 use telltale_mqtt::device::{self, Event, Options, PublishError};
 use telltale_mqtt::{Endpoint, Qos, Version};
 use telltale_simulator::fleet;
+use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
 /// Wait for room in a window.
@@ -115,16 +116,23 @@ pub(crate) struct Load {
     fleet: Fleet,
 }
 
+/// When the first reading is due: once all connections stand, as those of the bare ways do.
+struct Start {
+    connected: Barrier,
+    pace: OnceLock<Pace>,
+}
+
 impl Load {
     /// Publishes all readings with QoS 1 and returns once the broker has acknowledged them.
     pub(crate) fn run(&self) -> Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let pace = Pace::new(&self.fleet);
         runtime.block_on(async {
+            let start =
+                Arc::new(Start { connected: Barrier::new(self.connections as usize), pace: OnceLock::new() });
             let mut connections = JoinSet::new();
             for number in 0..self.connections {
-                let load = self.clone();
-                connections.spawn(async move { load.connection(number, pace).await });
+                let (load, start) = (self.clone(), Arc::clone(&start));
+                connections.spawn(async move { load.connection(number, &start).await });
             }
             while let Some(ended) = connections.join_next().await {
                 ended??;
@@ -133,13 +141,18 @@ impl Load {
         })
     }
 
-    async fn connection(&self, connection: u32, pace: Pace) -> Result<()> {
+    async fn connection(&self, connection: u32, start: &Start) -> Result<()> {
         let id = format!("{}-{connection}", self.client_id);
         let options = Options { window: WINDOW, ..Options::new(id) };
         let (publisher, mut session) =
             device::open(&Endpoint::plain(self.mqtt.clone(), Version::V5), options);
         let publish = async {
             let mut readings = Readings::new(&self.fleet)?;
+            while !publisher.is_connected() {
+                tokio::time::sleep(MOMENT).await;
+            }
+            start.connected.wait().await;
+            let pace = *start.pace.get_or_init(|| Pace::new(&self.fleet));
             let mine =
                 (0..self.fleet.messages).filter(|it| self.fleet.car(*it) % self.connections == connection);
             for number in mine {
