@@ -40,11 +40,11 @@ impl Kept {
             one.0.cmp(&other.0).then_with(|| self.compare(one.1, other.1, features))
         });
         self.last = Some(last.0);
-        order.truncate(capacity);
-        let mut rows: Vec<usize> = order.into_iter().map(|(_, row)| row).collect();
-        rows.sort_unstable();
+        let mut chosen = vec![false; order.len()];
+        order[..capacity].iter().for_each(|(_, row)| chosen[*row] = true);
         // In place: rows only move to the front, and fresh memory would cost more than they do.
-        for (to, from) in rows.into_iter().enumerate() {
+        let rows = chosen.iter().enumerate().filter(|(_, it)| **it);
+        for (to, (from, _)) in rows.enumerate() {
             self.values.copy_within(from * features..(from + 1) * features, to * features);
             self.devices[to] = self.devices[from];
             self.times_ms[to] = self.times_ms[from];
